@@ -1,0 +1,55 @@
+/** Tensors of one layer of the KV cache, as the model reads them in a step. Never written by the model. */
+export interface LayerCache {
+  /** [numRows, numKvHeads, frozenCapacity, headDim] */
+  readonly frozenKeys: Float32Array;
+  readonly frozenValues: Float32Array;
+  /** [numRows, numKvHeads, tailCapacity, headDim] */
+  readonly tailKeys: Float32Array;
+  readonly tailValues: Float32Array;
+}
+
+/** One call of the model: `numRows` rows of `numNewTokens` tokens each, ragged rows padded at the end. */
+export interface ModelInput {
+  readonly numRows: number;
+  readonly numNewTokens: number;
+  readonly frozenCapacity: number;
+  readonly tailCapacity: number;
+  readonly tokenIds: Int32Array; // [numRows, numNewTokens]
+  readonly positions: Int32Array; // [numRows, numNewTokens]
+  /** Where in the tail each row's first new token goes. */
+  readonly writeIndices: Int32Array; // [numRows]
+  /** What is added to the scores: 0 where a token may look, MASKED elsewhere. */
+  readonly mask: Float32Array; // [numRows, numNewTokens, frozenCapacity + tailCapacity]
+  readonly layers: readonly LayerCache[]; // [numLayers]
+  /** Tokens whose logits are wanted, as flat indices into [numRows, numNewTokens], at least one. */
+  readonly logitIndices: Int32Array; // [numLogits]
+}
+
+export interface ModelOutput {
+  readonly logits: Float32Array; // [numLogits, vocabSize]
+  /** [numLayers] of [numRows, numKvHeads, numNewTokens, headDim] */
+  readonly newKeys: readonly Float32Array[];
+  readonly newValues: readonly Float32Array[];
+}
+
+/** What the rest of the worker must know of a model. */
+export interface ModelShape {
+  readonly numLayers: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  readonly vocabSize: number;
+  /** Positions the model can tell apart, after rope_scaling. */
+  readonly maxSequenceTokens: number;
+  /** Tokens a position may look back over, itself included; `null` for all. */
+  readonly slidingWindow: number | null;
+}
+
+/** Lowest finite float32: `exp` of it is an exact zero, while -Infinity would make a fully masked row NaN. */
+export const MASKED = -3.4028234663852886e38;
+
+/** A model ready to run. One call at a time. */
+export interface ModelRunner {
+  readonly shape: ModelShape;
+  run(input: ModelInput): Promise<ModelOutput>;
+  close(): Promise<void>;
+}
