@@ -1,0 +1,58 @@
+import type { RequestId } from '../../shared/ids.ts';
+import type { EventId, LoggedEvent } from '../../shared/protocol/event.ts';
+import type { Job } from '../../shared/protocol/job.ts';
+import type { ModelCard, TokenizerFiles } from '../../shared/protocol/model-card.ts';
+
+/** A registered model, under one of the fingerprints that serve it. */
+export interface ServedModel {
+  readonly card: ModelCard;
+  /** Workers that said they are alive within the last few seconds; 0 when all are gone. */
+  readonly numWorkers: number;
+}
+
+export const REQUEST_STATUSES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const;
+export type RequestStatus = (typeof REQUEST_STATUSES)[number];
+
+export interface RequestState {
+  readonly id: RequestId;
+  readonly status: RequestStatus;
+  readonly job: Job;
+  /** How often a worker has claimed it. */
+  readonly epoch: number;
+}
+
+/** All that edge wants of the rest of the system. */
+export interface Transport {
+  /** Every model ever registered, one entry for each fingerprint. */
+  models(): Promise<readonly ServedModel[]>;
+
+  /** @throws {PlatformError} `unavailable` when no such files are stored */
+  tokenizerFiles(digest: string): Promise<TokenizerFiles>;
+
+  /**
+   * Queues the job, already subscribed to its events: the first event cannot be missed. The subscription
+   * ends with the last event or with `signal`.
+   *
+   * @throws {PlatformError} `unavailable` when Redis cannot be reached
+   */
+  submit(job: Job, signal: AbortSignal): Promise<AsyncIterable<LoggedEvent>>;
+
+  /**
+   * Events after `after` (all for `null`), past ones first, up to the last event or until `signal`.
+   *
+   * @throws {PlatformError} `not_found` when the request is unknown or no longer kept
+   */
+  open(
+    id: RequestId,
+    after: EventId | null,
+    signal: AbortSignal,
+  ): Promise<AsyncIterable<LoggedEvent>>;
+
+  request(id: RequestId): Promise<RequestState | null>;
+
+  /** Ends the request as soon as its worker hears of it. Idempotent. @returns its state, `null` if unknown */
+  cancel(id: RequestId): Promise<RequestState | null>;
+
+  /** @throws {PlatformError} `unavailable` when Redis does not answer */
+  ping(): Promise<void>;
+}

@@ -1,0 +1,95 @@
+import { z } from 'zod';
+import { PlatformError } from '../errors.ts';
+import { isRequestId, type RequestId, type TenantId } from '../ids.ts';
+
+/** Everything about a draw but the logits and the position. */
+export const samplingSchema = z.object({
+  /** 0 takes the greatest logit. */
+  temperature: z.number().min(0),
+  topP: z.number().gt(0).max(1),
+  /** 0 for no limit. */
+  topK: z.int().nonnegative(),
+  minP: z.number().min(0).max(1),
+  presencePenalty: z.number(),
+  frequencyPenalty: z.number(),
+  /** 1 for none. Divides positive and multiplies negative logits of tokens seen in prompt or output. */
+  repetitionPenalty: z.number().gt(0),
+  /** Pairs of token id and what is added to its logit. */
+  logitBias: z.array(z.tuple([z.int().nonnegative(), z.number()])),
+  /** Unsigned 32 bits. Choice `i` of a request draws with `choiceSeed(seed, i)`. */
+  seed: z.int().min(0).max(0xffff_ffff),
+});
+
+export type SamplingParams = z.infer<typeof samplingSchema>;
+
+const contextPolicySchema = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('stop') }),
+  z.object({
+    type: z.literal('sinks'),
+    sinkTokens: z.int().nonnegative(),
+    windowTokens: z.int().positive(),
+  }),
+]);
+
+export type ContextPolicy = z.infer<typeof contextPolicySchema>;
+
+/**
+ * What edge hands a worker: a request that was checked, counted in tokens and given its defaults, so
+ * that nothing about its output depends on when or where it runs.
+ */
+export const jobSchema = z.object({
+  version: z.literal(1),
+  id: z.custom<RequestId>((value) => typeof value === 'string' && isRequestId(value)),
+  tenant: z.custom<TenantId>((value) => typeof value === 'string'),
+  endpoint: z.enum(['completions', 'chat']),
+  model: z.string(),
+  /** Names the workers that give the same bytes: model digest, weight format, provider, processor. */
+  fingerprint: z.string(),
+  createdMs: z.number(),
+  /** When the answer is no longer wanted; `null` for never. */
+  deadlineMs: z.number().nullable(),
+  /** 1 is served first; larger numbers later. */
+  priority: z.int().min(1).max(2_097_151),
+  /** Choice `i` continues prompt `floor(i / n)`. */
+  prompts: z.array(z.array(z.int().nonnegative())).min(1),
+  n: z.int().positive(),
+  sampling: samplingSchema,
+  /** Output tokens of each choice; `null` for as many as the context policy allows. */
+  maxTokens: z.int().nonnegative().nullable(),
+  stop: z.array(z.string()),
+  /** Number of alternatives reported beside each chosen token; `null` for no log-probabilities. */
+  topLogprobs: z.int().nonnegative().nullable(),
+  echo: z.boolean(),
+  ignoreEos: z.boolean(),
+  stream: z.boolean(),
+  includeUsage: z.boolean(),
+  speculation: z.enum(['auto', 'off']),
+  /** Predicted output (OpenAI's `prediction`), as tokens. */
+  prediction: z.array(z.int().nonnegative()).nullable(),
+  contextPolicy: contextPolicySchema,
+  onDisconnect: z.enum(['cancel', 'continue']),
+});
+
+export type Job = z.infer<typeof jobSchema>;
+
+export function encodeJob(job: Job): string {
+  return JSON.stringify(job);
+}
+
+/** @throws {PlatformError} `protocol_mismatch` when `payload` is not a job this build knows */
+export function decodeJob(payload: string): Job {
+  try {
+    return jobSchema.parse(JSON.parse(payload));
+  } catch (cause) {
+    throw new PlatformError('protocol_mismatch', 'unreadable job', { cause });
+  }
+}
+
+export function numChoices(job: Pick<Job, 'prompts' | 'n'>): number {
+  return job.prompts.length * job.n;
+}
+
+/** The seed of one choice: the request's own for the first of each prompt, so that n = 1 is the first of n. */
+export function choiceSeed(seed: number, choice: number): number {
+  return (seed ^ Math.imul(choice, 0x9e3779b1)) >>> 0;
+}
