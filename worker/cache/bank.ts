@@ -1,0 +1,177 @@
+import { invariant } from '../../shared/assert.ts';
+import { BLOCK_SIZE, type CacheShape, TAIL_CAPACITY } from './layout.ts';
+
+/** The keys and values of one layer. Buffers are never replaced, so views of them stay good. */
+export interface BankLayer {
+  readonly frozenKeys: Float32Array; // [maxRows, numKvHeads, frozenCapacity, headDim]
+  readonly frozenValues: Float32Array;
+  readonly tailKeys: Float32Array; // [maxRows, numKvHeads, TAIL_CAPACITY, headDim]
+  readonly tailValues: Float32Array;
+}
+
+/** Where the new keys and values of one row stand in what the model gave. */
+export interface NewTokens {
+  /** [numLayers] of [numRows, numKvHeads, numNewTokens, headDim] */
+  readonly newKeys: readonly Float32Array[];
+  readonly newValues: readonly Float32Array[];
+  readonly numNewTokens: number;
+  /** The row within them. */
+  readonly row: number;
+}
+
+/** One block of one row, taken out: [numLayers] of [numKvHeads, BLOCK_SIZE, headDim]. */
+export interface FrozenBlock {
+  readonly keys: readonly Float32Array[];
+  readonly values: readonly Float32Array[];
+}
+
+/**
+ * Rows of equal frozen capacity, side by side, so that any range of them is one view for the model. Knows
+ * where numbers lie and nothing of whose they are.
+ *
+ * The memory is reserved whole; the system backs a page of it when a row first writes there.
+ */
+export class Bank {
+  readonly frozenCapacity: number;
+  readonly layers: readonly BankLayer[];
+  readonly #shape: CacheShape;
+
+  constructor(shape: CacheShape, maxRows: number, frozenCapacity: number) {
+    const { numLayers, numKvHeads, headDim } = shape;
+    this.#shape = shape;
+    this.frozenCapacity = frozenCapacity;
+    const columns = (count: number) => new Float32Array(maxRows * numKvHeads * count * headDim);
+    this.layers = Array.from({ length: numLayers }, () => ({
+      frozenKeys: columns(frozenCapacity),
+      frozenValues: columns(frozenCapacity),
+      tailKeys: columns(TAIL_CAPACITY),
+      tailValues: columns(TAIL_CAPACITY),
+    }));
+  }
+
+  /** Copies the first `count` new tokens of a row into its tail, behind the `tailLength` that are there. */
+  appendToTail(row: number, tailLength: number, count: number, from: NewTokens): void {
+    invariant(tailLength + count <= BLOCK_SIZE, 'a chunk crosses the end of its block');
+    for (const [i, layer] of this.layers.entries()) {
+      this.#append(layer.tailKeys, from.newKeys[i]!, row, tailLength, count, from);
+      this.#append(layer.tailValues, from.newValues[i]!, row, tailLength, count, from);
+    }
+  }
+
+  #append(
+    tail: Float32Array,
+    fresh: Float32Array,
+    row: number,
+    tailLength: number,
+    count: number,
+    { row: freshRow, numNewTokens }: NewTokens,
+  ): void {
+    const { numKvHeads, headDim } = this.#shape;
+    const length = count * headDim;
+    for (let head = 0; head < numKvHeads; head += 1) {
+      const source = (freshRow * numKvHeads + head) * numNewTokens * headDim;
+      const target = ((row * numKvHeads + head) * TAIL_CAPACITY + tailLength) * headDim;
+      for (let i = 0; i < length; i += 1) tail[target + i] = fresh[source + i]!;
+    }
+  }
+
+  /** Copies a full tail to the frozen block `slot` of its row. */
+  freezeTail(row: number, slot: number): void {
+    for (const layer of this.layers) {
+      this.#freeze(layer.frozenKeys, layer.tailKeys, row, slot);
+      this.#freeze(layer.frozenValues, layer.tailValues, row, slot);
+    }
+  }
+
+  #freeze(frozen: Float32Array, tail: Float32Array, row: number, slot: number): void {
+    const { numKvHeads, headDim } = this.#shape;
+    for (let head = 0; head < numKvHeads; head += 1) {
+      const source = (row * numKvHeads + head) * TAIL_CAPACITY * headDim;
+      frozen.set(
+        tail.subarray(source, source + BLOCK_SIZE * headDim),
+        this.#frozenOffset(row, head, slot),
+      );
+    }
+  }
+
+  #frozenOffset(row: number, head: number, slot: number): number {
+    const { numKvHeads, headDim } = this.#shape;
+    const column = (row * numKvHeads + head) * this.frozenCapacity + slot * BLOCK_SIZE;
+    return column * headDim;
+  }
+
+  readBlock(row: number, slot: number): FrozenBlock {
+    const read = (frozen: Float32Array) => this.#readBlock(frozen, row, slot);
+    return {
+      keys: this.layers.map(({ frozenKeys }) => read(frozenKeys)),
+      values: this.layers.map(({ frozenValues }) => read(frozenValues)),
+    };
+  }
+
+  #readBlock(frozen: Float32Array, row: number, slot: number): Float32Array {
+    const { numKvHeads, headDim } = this.#shape;
+    const block = new Float32Array(numKvHeads * BLOCK_SIZE * headDim);
+    for (let head = 0; head < numKvHeads; head += 1) {
+      const offset = this.#frozenOffset(row, head, slot);
+      const columns = frozen.subarray(offset, offset + BLOCK_SIZE * headDim);
+      block.set(columns, head * BLOCK_SIZE * headDim);
+    }
+    return block;
+  }
+
+  writeBlock(row: number, slot: number, block: FrozenBlock): void {
+    for (const [i, layer] of this.layers.entries()) {
+      this.#writeBlock(layer.frozenKeys, block.keys[i]!, row, slot);
+      this.#writeBlock(layer.frozenValues, block.values[i]!, row, slot);
+    }
+  }
+
+  #writeBlock(frozen: Float32Array, block: Float32Array, row: number, slot: number): void {
+    const { numKvHeads, headDim } = this.#shape;
+    const length = BLOCK_SIZE * headDim;
+    for (let head = 0; head < numKvHeads; head += 1) {
+      const columns = block.subarray(head * length, (head + 1) * length);
+      frozen.set(columns, this.#frozenOffset(row, head, slot));
+    }
+  }
+
+  /** Copies a row of `source` here, its first `numSlots` frozen blocks and its whole tail. */
+  copyRow(row: number, source: Bank, sourceRow: number, numSlots: number): void {
+    const { numKvHeads, headDim } = this.#shape;
+    const tailLength = numKvHeads * TAIL_CAPACITY * headDim;
+    const copyTail = (target: Float32Array, from: Float32Array) => {
+      const start = sourceRow * tailLength;
+      target.set(from.subarray(start, start + tailLength), row * tailLength);
+    };
+    const copyFrozen = (target: Float32Array, from: Float32Array) => {
+      for (let head = 0; head < numKvHeads; head += 1) {
+        const start = source.#frozenOffset(sourceRow, head, 0);
+        const columns = from.subarray(start, start + numSlots * BLOCK_SIZE * headDim);
+        target.set(columns, this.#frozenOffset(row, head, 0));
+      }
+    };
+    for (const [i, layer] of this.layers.entries()) {
+      const from = source.layers[i]!;
+      copyTail(layer.tailKeys, from.tailKeys);
+      copyTail(layer.tailValues, from.tailValues);
+      copyFrozen(layer.frozenKeys, from.frozenKeys);
+      copyFrozen(layer.frozenValues, from.frozenValues);
+    }
+  }
+
+  /** Zeroes a row, for one that holds NaN: a masked column must be finite to add an exact zero. */
+  clearRow(row: number): void {
+    const { numKvHeads, headDim } = this.#shape;
+    for (const layer of this.layers) {
+      for (const [part, columns] of [
+        [layer.frozenKeys, this.frozenCapacity],
+        [layer.frozenValues, this.frozenCapacity],
+        [layer.tailKeys, TAIL_CAPACITY],
+        [layer.tailValues, TAIL_CAPACITY],
+      ] as const) {
+        const length = numKvHeads * columns * headDim;
+        part.fill(0, row * length, (row + 1) * length);
+      }
+    }
+  }
+}

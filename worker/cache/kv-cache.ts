@@ -1,0 +1,215 @@
+import { invariant } from '../../shared/assert.ts';
+import { Bank, type BankLayer, type FrozenBlock, type NewTokens } from './bank.ts';
+import { isWorthMoving, planBanks } from './bank-plan.ts';
+import { BLOCK_SIZE, type CacheShape, frozenCapacityFor } from './layout.ts';
+
+/** A running sequence's place in the cache. Its bank and index change as rows come, grow and go. */
+export interface CacheRow {
+  readonly frozenCapacity: number;
+  /** Among the rows of its bank. */
+  readonly index: number;
+  /** Leading tokens whose keys and values are here. */
+  readonly numTokens: number;
+}
+
+/** Rows of one frozen capacity, in the order in which the model reads them. */
+export interface RowGroup {
+  readonly frozenCapacity: number;
+  readonly rows: readonly CacheRow[];
+}
+
+interface Row {
+  bank: Bank;
+  index: number;
+  numTokens: number;
+  readonly frozenCapacity: number;
+}
+
+/**
+ * Keys and values of all running sequences: per row, frozen blocks of 64 positions and a tail that fills.
+ *
+ * Only what is appended here exists: keys of rejected drafts never arrive. Frozen blocks are immutable. The
+ * rows of a bank are packed from 0, so a batch is a view; rows move only when one comes, grows or goes.
+ *
+ * Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention",
+ * arXiv:2309.06180, of which this keeps the blocks and not the indirection.
+ */
+export class KvCache {
+  readonly #shape: CacheShape;
+  readonly #maxRows: number;
+  readonly #rowsByBank = new Map<Bank, Row[]>();
+  readonly #views = new Map<string, readonly BankLayer[]>();
+
+  constructor(shape: CacheShape, maxRows: number) {
+    this.#shape = shape;
+    this.#maxRows = maxRows;
+  }
+
+  get numRows(): number {
+    return this.#rows.length;
+  }
+
+  /** Rows side by side in memory, shortest capacity first. */
+  get groups(): RowGroup[] {
+    return [...this.#rowsByBank]
+      .map(([{ frozenCapacity }, rows]) => ({ frozenCapacity, rows }))
+      .sort((a, b) => a.frozenCapacity - b.frozenCapacity);
+  }
+
+  /** Adds an empty row. */
+  open(): CacheRow {
+    invariant(this.numRows < this.#maxRows, 'more rows than the cache has');
+    const row = this.#place(BLOCK_SIZE);
+    this.#rebalance();
+    return row;
+  }
+
+  /** Gives a row's place to others. @param isTainted whether it may hold NaN */
+  release(row: CacheRow, isTainted = false): void {
+    const owned = this.#own(row);
+    if (isTainted) owned.bank.clearRow(owned.index);
+    this.#unplace(owned);
+    this.#rebalance();
+  }
+
+  /** Appends the first `count` of the row's new tokens; a tail that fills is frozen. */
+  append(row: CacheRow, count: number, from: NewTokens): void {
+    const owned = this.#own(row);
+    owned.bank.appendToTail(owned.index, owned.numTokens % BLOCK_SIZE, count, from);
+    owned.numTokens += count;
+    if (count > 0 && owned.numTokens % BLOCK_SIZE === 0) this.#freeze(owned);
+  }
+
+  #freeze(row: Row): void {
+    this.#grow(row, row.numTokens);
+    row.bank.freezeTail(row.index, row.numTokens / BLOCK_SIZE - 1);
+  }
+
+  /** Appends a whole block, as from the prefix cache. The row's tail must be empty. */
+  appendBlock(row: CacheRow, block: FrozenBlock): void {
+    const owned = this.#own(row);
+    invariant(owned.numTokens % BLOCK_SIZE === 0, 'a block goes behind a full one');
+    this.#grow(owned, owned.numTokens + BLOCK_SIZE);
+    owned.bank.writeBlock(owned.index, owned.numTokens / BLOCK_SIZE, block);
+    owned.numTokens += BLOCK_SIZE;
+  }
+
+  /** A copy of the frozen block that starts at position `slot * BLOCK_SIZE`. */
+  readBlock(row: CacheRow, slot: number): FrozenBlock {
+    const owned = this.#own(row);
+    invariant((slot + 1) * BLOCK_SIZE <= owned.numTokens, `block ${slot} is not frozen yet`);
+    return owned.bank.readBlock(owned.index, slot);
+  }
+
+  /** What the model reads of rows `start` to `end` of a group. The same range gives the same views. */
+  view(frozenCapacity: number, start: number, end: number): readonly BankLayer[] {
+    const key = `${frozenCapacity} ${start} ${end}`;
+    const known = this.#views.get(key);
+    if (known !== undefined) return known;
+
+    const bank = this.#bankOf(frozenCapacity);
+    invariant(bank !== null, `no row has capacity ${frozenCapacity}`);
+    const range = (part: Float32Array) => {
+      const length = part.length / this.#maxRows;
+      return part.subarray(start * length, end * length);
+    };
+    const layers = bank.layers.map((layer) => ({
+      frozenKeys: range(layer.frozenKeys),
+      frozenValues: range(layer.frozenValues),
+      tailKeys: range(layer.tailKeys),
+      tailValues: range(layer.tailValues),
+    }));
+    this.#views.set(key, layers);
+    return layers;
+  }
+
+  get #rows(): Row[] {
+    return [...this.#rowsByBank.values()].flat();
+  }
+
+  #own(row: CacheRow): Row {
+    const bank = this.#bankOf(row.frozenCapacity);
+    const owned = bank && this.#rowsByBank.get(bank)?.[row.index];
+    invariant(owned === row, 'a row that was released');
+    return owned;
+  }
+
+  #bankOf(frozenCapacity: number): Bank | null {
+    for (const bank of this.#rowsByBank.keys()) {
+      if (bank.frozenCapacity === frozenCapacity) return bank;
+    }
+    return null;
+  }
+
+  /** Makes room in the frozen part for `numTokens`. */
+  #grow(row: Row, numTokens: number): void {
+    if (numTokens <= row.frozenCapacity) return;
+    this.#move(row, frozenCapacityFor(numTokens));
+    this.#rebalance();
+  }
+
+  /** Moves rows to the banks that make the next steps cheapest, if that is much cheaper. */
+  #rebalance(): void {
+    const rows = this.#rows;
+    const planned = planBanks(rows.map((row) => frozenCapacityFor(numFrozenTokens(row))));
+    const current = rows.map(({ frozenCapacity }) => frozenCapacity);
+    if (!isWorthMoving(current, planned)) return;
+    for (const [i, row] of rows.entries()) {
+      if (row.frozenCapacity !== planned[i]) this.#move(row, planned[i]!);
+    }
+  }
+
+  #move(row: Row, frozenCapacity: number): void {
+    const { bank, index } = row;
+    const place = this.#place(frozenCapacity);
+    place.bank.copyRow(place.index, bank, index, numSlots(row));
+    this.#unplace(row);
+    this.#rowsByBank.get(place.bank)![place.index] = row;
+    row.bank = place.bank;
+    row.index = place.index;
+  }
+
+  /** Adds an empty row at the end of a bank, making the bank when there is none. */
+  #place(frozenCapacity: number): Row {
+    const bank =
+      this.#bankOf(frozenCapacity) ?? new Bank(this.#shape, this.#maxRows, frozenCapacity);
+    const rows = this.#rowsByBank.get(bank) ?? [];
+    this.#rowsByBank.set(bank, rows);
+    const row: Row = {
+      bank,
+      index: rows.length,
+      numTokens: 0,
+      get frozenCapacity() {
+        return this.bank.frozenCapacity;
+      },
+    };
+    rows.push(row);
+    return row;
+  }
+
+  /** Takes a row out of its bank; the last one fills the gap. */
+  #unplace(row: Row): void {
+    const rows = this.#rowsByBank.get(row.bank)!;
+    const last = rows.pop()!;
+    if (last !== row) {
+      row.bank.copyRow(row.index, row.bank, last.index, numSlots(last));
+      last.index = row.index;
+      rows[last.index] = last;
+    }
+    if (rows.length > 0) return;
+    this.#rowsByBank.delete(row.bank);
+    for (const key of this.#views.keys()) {
+      if (key.startsWith(`${row.bank.frozenCapacity} `)) this.#views.delete(key);
+    }
+  }
+}
+
+/** Tokens in full blocks. */
+function numFrozenTokens({ numTokens }: CacheRow): number {
+  return numTokens - (numTokens % BLOCK_SIZE);
+}
+
+/** Frozen blocks of the row that its bank holds; a full tail that is about to be frozen is none yet. */
+function numSlots(row: CacheRow): number {
+  return Math.min(numFrozenTokens(row), row.frozenCapacity) / BLOCK_SIZE;
+}

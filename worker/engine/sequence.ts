@@ -1,0 +1,91 @@
+import { invariant } from '../../shared/assert.ts';
+import type { RequestId, TokenId } from '../../shared/ids.ts';
+import type { FinishReason } from '../../shared/protocol/event.ts';
+import type { SamplingParams } from '../../shared/protocol/job.ts';
+import type { CacheRow } from '../cache/kv-cache.ts';
+import { BLOCK_SIZE } from '../cache/layout.ts';
+import { TokenHistory } from '../sampling/history.ts';
+import type { OutputText } from './output-text.ts';
+
+export interface SequenceOptions {
+  readonly requestId: RequestId;
+  /** Which of the request's choices this is. */
+  readonly choice: number;
+  readonly priority: number;
+  readonly promptTokenIds: readonly TokenId[];
+  /** Output tokens that an earlier claim of the request has published. */
+  readonly publishedTokenIds: readonly TokenId[];
+  readonly sampling: SamplingParams;
+  /** Output tokens after which it ends, `Infinity` for none but the context's limit. */
+  readonly maxOutputTokens: number;
+  readonly eosTokenIds: ReadonlySet<TokenId>;
+  readonly topLogprobs: number | null;
+  /** Whether the log-probabilities of the prompt's own tokens are wanted. */
+  readonly wantsPromptLogprobs: boolean;
+  readonly text: OutputText;
+}
+
+/** One choice of a request inside the engine: its tokens, and how far the model has got with them. */
+export class Sequence {
+  readonly options: SequenceOptions;
+  readonly numPromptTokens: number;
+  readonly history: TokenHistory;
+  /** Prompt tokens, then accepted output tokens. Only ever grows. */
+  readonly tokenIds: TokenId[];
+  /** Proposed and not yet verified; they follow `tokenIds`. */
+  draftTokenIds: readonly TokenId[] = [];
+  /** Its place in the cache while it runs. */
+  row: CacheRow | null = null;
+  finishReason: FinishReason | null = null;
+
+  constructor(options: SequenceOptions) {
+    const { promptTokenIds, publishedTokenIds } = options;
+    this.options = options;
+    this.numPromptTokens = promptTokenIds.length;
+    this.tokenIds = [...promptTokenIds, ...publishedTokenIds];
+    this.history = new TokenHistory(promptTokenIds);
+    for (const tokenId of publishedTokenIds) this.history.add(tokenId);
+  }
+
+  get requestId(): RequestId {
+    return this.options.requestId;
+  }
+
+  get numOutputTokens(): number {
+    return this.tokenIds.length - this.numPromptTokens;
+  }
+
+  /** Leading tokens whose keys and values are in the cache. */
+  get numComputedTokens(): number {
+    return this.row?.numTokens ?? 0;
+  }
+
+  /** Tokens the model has still to read: 1 in plain decode, more in prefill or with a draft. */
+  get numPendingTokens(): number {
+    return this.tokenIds.length + this.draftTokenIds.length - this.numComputedTokens;
+  }
+
+  /** Tokens until the block that is being filled is full. */
+  get roomInBlock(): number {
+    return BLOCK_SIZE - (this.numComputedTokens % BLOCK_SIZE);
+  }
+
+  /** Whether all but the newest token have been read, so that the next step gives a token. */
+  get isDecoding(): boolean {
+    return this.numComputedTokens === this.tokenIds.length - 1;
+  }
+
+  /** The pending tokens that a chunk of `numTokens` reads. */
+  pendingTokenIds(numTokens: number): TokenId[] {
+    const start = this.numComputedTokens;
+    const known = this.tokenIds.slice(start, start + numTokens);
+    return [...known, ...this.draftTokenIds.slice(0, numTokens - known.length)];
+  }
+
+  /** Adds a token that the target chose. */
+  accept(tokenId: TokenId): void {
+    invariant(this.finishReason === null, 'a finished sequence takes no token');
+    this.tokenIds.push(tokenId);
+    this.history.add(tokenId);
+  }
+}

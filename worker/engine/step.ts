@@ -1,0 +1,25 @@
+import type { TokenId } from '../../shared/ids.ts';
+import type { FinishReason, TokenLogprobs } from '../../shared/protocol/event.ts';
+import type { Sequence } from './sequence.ts';
+
+/** Some pending tokens of one sequence, read in one step. */
+export interface Chunk {
+  readonly sequence: Sequence;
+  readonly numTokens: number;
+}
+
+/** What a chunk gave. */
+export interface StepOutput {
+  readonly chunk: Chunk;
+  /** New output tokens, 0 or more. */
+  readonly newTokenIds: readonly TokenId[];
+  /** Leading tokens of the chunk that stay: all but rejected drafts. */
+  readonly numKept: number;
+  readonly text: string;
+  readonly logprobs: readonly TokenLogprobs[];
+  /** Log-probabilities of the prompt tokens that follow those of the chunk. */
+  readonly promptLogprobs: readonly TokenLogprobs[];
+  readonly finishReason: FinishReason | null;
+  /** The model gave NaN for it. */
+  readonly isBroken: boolean;
+}

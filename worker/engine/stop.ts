@@ -1,0 +1,60 @@
+export interface StopResult {
+  /** Text that can be shown: no stop string begins in it. */
+  readonly text: string;
+  readonly isStopped: boolean;
+}
+
+/**
+ * Looks for stop strings in text that comes in pieces. Holds back what may be the beginning of one, so that
+ * no part of a stop string is ever shown.
+ *
+ * With stop string "END" and the pieces "the E", "N", "T": shown "the ", "", "ENT".
+ */
+export class StopMatcher {
+  readonly #stops: readonly string[];
+  #held = '';
+
+  constructor(stops: readonly string[]) {
+    this.#stops = stops;
+  }
+
+  push(piece: string): StopResult {
+    const text = this.#held + piece;
+    const end = this.#firstStop(text);
+    if (end !== -1) {
+      this.#held = '';
+      return { text: text.slice(0, end), isStopped: true };
+    }
+    const numHeld = this.#longestBeginning(text);
+    this.#held = text.slice(text.length - numHeld);
+    return { text: text.slice(0, text.length - numHeld), isStopped: false };
+  }
+
+  /** @returns what was held back, now that nothing follows */
+  flush(): string {
+    const text = this.#held;
+    this.#held = '';
+    return text;
+  }
+
+  /** Where the first stop string begins, or -1. */
+  #firstStop(text: string): number {
+    let first = -1;
+    for (const stop of this.#stops) {
+      const start = text.indexOf(stop);
+      if (start !== -1 && (first === -1 || start < first)) first = start;
+    }
+    return first;
+  }
+
+  /** Length of the longest end of `text` that begins a stop string. */
+  #longestBeginning(text: string): number {
+    let longest = 0;
+    for (const stop of this.#stops) {
+      for (let n = Math.min(stop.length - 1, text.length); n > longest; n -= 1) {
+        if (text.endsWith(stop.slice(0, n))) longest = n;
+      }
+    }
+    return longest;
+  }
+}
