@@ -1,0 +1,37 @@
+import type { TokenId } from '../ids.ts';
+import type {
+  EchoEvent,
+  ErrorEvent,
+  FinishReason,
+  ProposerStats,
+  TokensEvent,
+  Usage,
+} from './event.ts';
+
+/** How far a choice had come when its request was last interrupted. */
+export interface PublishedChoice {
+  /** Output tokens already in the log, in order. */
+  readonly tokenIds: readonly TokenId[];
+  /** Characters (UTF-16 units) of output text already in the log. */
+  readonly textLength: number;
+  readonly hasEcho: boolean;
+  /** Not `null` when the choice is complete. */
+  readonly finishReason: FinishReason | null;
+}
+
+export const NOTHING_PUBLISHED: PublishedChoice = {
+  tokenIds: [],
+  textLength: 0,
+  hasEcho: false,
+  finishReason: null,
+};
+
+export interface GenerationEnd {
+  readonly type: 'end';
+  readonly usage: Usage;
+  readonly timings: { readonly prefillMs: number; readonly decodeMs: number };
+  readonly speculation: readonly ProposerStats[];
+}
+
+/** What the engine says about one request; `end` or `error` comes last, also after a cancel. */
+export type GenerationEvent = EchoEvent | TokensEvent | GenerationEnd | ErrorEvent;

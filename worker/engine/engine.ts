@@ -1,0 +1,122 @@
+import { invariant } from '../../shared/assert.ts';
+import type { RequestId } from '../../shared/ids.ts';
+import type { FinishReason } from '../../shared/protocol/event.ts';
+import type { GenerationEvent, PublishedChoice } from '../../shared/protocol/generation.ts';
+import type { Job } from '../../shared/protocol/job.ts';
+import type { NewTokens } from '../cache/bank.ts';
+import { KvCache } from '../cache/kv-cache.ts';
+import type { ModelRunner } from '../model/runner.ts';
+import { buildBatches } from './batch.ts';
+import { Generation, type GenerationContext } from './generation.ts';
+import { Scheduler, type SchedulerLimits } from './scheduler.ts';
+import type { StepOutput } from './step.ts';
+import { TokenSelector } from './token-selector.ts';
+
+/** What a step, or a command between steps, has to say of one request. */
+export interface Update {
+  readonly id: RequestId;
+  readonly events: readonly GenerationEvent[];
+}
+
+export interface EngineParts {
+  readonly runner: ModelRunner;
+  readonly limits: SchedulerLimits;
+  readonly context: GenerationContext;
+}
+
+/** The loop at the heart of the worker. Its only input and output is the model's own. */
+export class Engine {
+  readonly #runner: ModelRunner;
+  readonly #context: GenerationContext;
+  readonly #cache: KvCache;
+  readonly #scheduler: Scheduler;
+  readonly #selector: TokenSelector;
+  readonly #generationById = new Map<RequestId, Generation>();
+
+  constructor({ runner, limits, context }: EngineParts) {
+    this.#runner = runner;
+    this.#context = context;
+    this.#cache = new KvCache(runner.shape, limits.maxSequences);
+    this.#scheduler = new Scheduler(limits, this.#cache);
+    this.#selector = new TokenSelector(runner.shape.vocabSize, context.describe);
+  }
+
+  get isIdle(): boolean {
+    return this.#generationById.size === 0;
+  }
+
+  get numRunning(): number {
+    return this.#scheduler.running.length;
+  }
+
+  get numWaiting(): number {
+    return this.#scheduler.numWaiting;
+  }
+
+  /** Takes a request in. What was published of it is read again like a prompt. */
+  start(job: Job, published: readonly PublishedChoice[]): void {
+    const generation = new Generation(job, published, this.#context);
+    this.#generationById.set(job.id, generation);
+    for (const sequence of generation.sequences) {
+      if (sequence.finishReason === null) this.#scheduler.add(sequence);
+    }
+  }
+
+  /** Ends a request where it stands. */
+  cancel(id: RequestId, reason: FinishReason): void {
+    this.#generationById.get(id)?.cancel(reason);
+    for (const sequence of this.#scheduler.sequencesOf(id)) this.#scheduler.remove(sequence);
+  }
+
+  /** Forgets a request without a word. */
+  release(id: RequestId): void {
+    this.#generationById.delete(id);
+    for (const sequence of this.#scheduler.sequencesOf(id)) this.#scheduler.remove(sequence);
+  }
+
+  /** Advances every scheduled sequence once. */
+  async step(): Promise<void> {
+    const scheduled = this.#scheduler.schedule();
+    const batches = buildBatches(scheduled, this.#cache, this.#runner.shape.slidingWindow);
+    const results: (readonly [StepOutput, NewTokens])[] = [];
+    for (const { input, chunks } of batches) {
+      const { logits, newKeys, newValues } = await this.#runner.run(input);
+      for (const batched of chunks) {
+        const output = this.#selector.select(batched, logits);
+        const { numNewTokens } = input;
+        results.push([output, { newKeys, newValues, numNewTokens, row: batched.row }]);
+      }
+    }
+    // Only now, since appending may move rows, and later calls were laid out where they lay.
+    for (const [output, newTokens] of results) this.#commit(output, newTokens);
+  }
+
+  /** What there is to say since the last call. */
+  takeUpdates(): Update[] {
+    const updates: Update[] = [];
+    for (const [id, generation] of this.#generationById) {
+      const events = generation.takeEvents();
+      if (events.length > 0) updates.push({ id, events });
+      if (generation.hasEnded) this.#generationById.delete(id);
+    }
+    return updates;
+  }
+
+  /** Keeps what a chunk gave; a sequence that is over leaves its row to the next. */
+  #commit(output: StepOutput, newTokens: NewTokens): void {
+    const { sequence } = output.chunk;
+    const generation = this.#generationById.get(sequence.requestId);
+    invariant(generation !== undefined, 'a step of a forgotten request');
+    if (sequence.row === null) return; // a sibling broke in this very step
+    if (output.isBroken) {
+      generation.add(output);
+      for (const each of this.#scheduler.sequencesOf(generation.id)) {
+        this.#scheduler.remove(each, true);
+      }
+      return;
+    }
+    this.#cache.append(sequence.row, output.numKept, newTokens);
+    generation.add(output);
+    if (sequence.finishReason !== null) this.#scheduler.remove(sequence);
+  }
+}

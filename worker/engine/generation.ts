@@ -1,0 +1,202 @@
+import type { RequestId, TokenId } from '../../shared/ids.ts';
+import type { FinishReason, ProposerStats, TokenLogprobs } from '../../shared/protocol/event.ts';
+import type { GenerationEvent, PublishedChoice } from '../../shared/protocol/generation.ts';
+import { choiceSeed, type Job, numChoices } from '../../shared/protocol/job.ts';
+import { Detokenizer, type TokenBytes } from './detokenizer.ts';
+import { OutputText } from './output-text.ts';
+import { Sequence } from './sequence.ts';
+import type { StepOutput } from './step.ts';
+import { type DescribeToken, finishReasonAfter } from './token-selector.ts';
+
+export interface GenerationContext {
+  readonly tokenBytes: TokenBytes;
+  readonly describe: DescribeToken;
+  readonly eosTokenIds: readonly TokenId[];
+  readonly maxSequenceTokens: number;
+  readonly now: () => number;
+}
+
+/** A request inside the engine: one sequence for each choice, and what is to be said of them. */
+export class Generation {
+  readonly id: RequestId;
+  readonly sequences: readonly Sequence[]; // [numChoices]
+  readonly #job: Job;
+  readonly #context: GenerationContext;
+  readonly #promptLogprobs = new Map<Sequence, TokenLogprobs[]>();
+  readonly #startedMs: number;
+  #promptReadMs: number | null = null;
+  #events: GenerationEvent[] = [];
+  #hasEnded = false;
+
+  constructor(job: Job, published: readonly PublishedChoice[], context: GenerationContext) {
+    this.id = job.id;
+    this.#job = job;
+    this.#context = context;
+    this.#startedMs = context.now();
+    this.sequences = Array.from({ length: numChoices(job) }, (_, choice) =>
+      this.#createSequence(choice, published[choice]!),
+    );
+    for (const sequence of this.sequences) {
+      const { hasEcho } = published[sequence.options.choice]!;
+      if (hasEcho || sequence.options.wantsPromptLogprobs || !job.echo) continue;
+      this.#sayEcho(sequence, null);
+    }
+    this.#endIfDone();
+  }
+
+  #createSequence(choice: number, published: PublishedChoice): Sequence {
+    const { tokenBytes, eosTokenIds, maxSequenceTokens } = this.#context;
+    const { prompts, n, sampling, maxTokens, stop, ignoreEos, topLogprobs, echo } = this.#job;
+    const promptTokenIds = prompts[Math.floor(choice / n)]!;
+    const sequence = new Sequence({
+      requestId: this.id,
+      choice,
+      priority: this.#job.priority,
+      promptTokenIds,
+      publishedTokenIds: published.tokenIds,
+      sampling: { ...sampling, seed: choiceSeed(sampling.seed, choice % n) },
+      maxOutputTokens: Math.min(maxTokens ?? Infinity, maxSequenceTokens - promptTokenIds.length),
+      eosTokenIds: new Set(ignoreEos ? [] : eosTokenIds),
+      topLogprobs,
+      wantsPromptLogprobs: echo && topLogprobs !== null && !published.hasEcho,
+      text: new OutputText(tokenBytes, stop),
+    });
+    this.#replay(sequence, published);
+    return sequence;
+  }
+
+  /** Brings a sequence's text to where its published tokens leave it. */
+  #replay(sequence: Sequence, published: PublishedChoice): void {
+    sequence.finishReason = published.finishReason;
+    let isStopped = false;
+    for (const tokenId of published.tokenIds) {
+      isStopped = sequence.options.text.push(tokenId).isStopped;
+    }
+    if (sequence.finishReason !== null) return;
+    const { maxOutputTokens, wantsPromptLogprobs } = sequence.options;
+    const last = published.tokenIds.at(-1);
+    if (last !== undefined) {
+      sequence.finishReason = finishReasonAfter(sequence, last, isStopped);
+    } else if (maxOutputTokens <= 0 && !wantsPromptLogprobs) {
+      sequence.finishReason = 'length';
+    }
+    if (sequence.finishReason !== null) this.#sayTokens(sequence, [], '', []);
+  }
+
+  get hasEnded(): boolean {
+    return this.#hasEnded;
+  }
+
+  /** Takes in what a step gave one of the sequences. */
+  add(output: StepOutput): void {
+    const { sequence } = output.chunk;
+    if (output.isBroken) {
+      this.#fail();
+      return;
+    }
+    this.#addPromptLogprobs(sequence, output.promptLogprobs);
+    if (output.newTokenIds.length > 0) {
+      this.#promptReadMs ??= this.#context.now();
+      this.#sayTokens(sequence, output.newTokenIds, output.text, output.logprobs);
+    }
+    this.#endIfDone();
+  }
+
+  #addPromptLogprobs(sequence: Sequence, logprobs: readonly TokenLogprobs[]): void {
+    if (!sequence.options.wantsPromptLogprobs || logprobs.length === 0) return;
+    const known = this.#promptLogprobs.get(sequence) ?? [];
+    known.push(...logprobs);
+    this.#promptLogprobs.set(sequence, known);
+    if (known.length < sequence.numPromptTokens - 1) return;
+    this.#sayEcho(sequence, known.slice(0, sequence.numPromptTokens - 1));
+    if (sequence.options.maxOutputTokens > 0) return;
+    sequence.finishReason = 'length';
+    this.#sayTokens(sequence, [], '', []);
+  }
+
+  /** Ends what is not finished; a choice that waits for the rest of a character or stop string shows it. */
+  cancel(reason: FinishReason): void {
+    for (const sequence of this.sequences) {
+      if (sequence.finishReason !== null) continue;
+      sequence.finishReason = reason;
+      this.#sayTokens(sequence, [], sequence.options.text.flush().text, []);
+    }
+    this.#endIfDone();
+  }
+
+  /** @returns what has to be said since the last call */
+  takeEvents(): GenerationEvent[] {
+    const events = this.#events;
+    this.#events = [];
+    return events;
+  }
+
+  #sayEcho(sequence: Sequence, logprobs: readonly TokenLogprobs[] | null): void {
+    const { promptTokenIds, choice } = sequence.options;
+    const detokenizer = new Detokenizer(this.#context.tokenBytes);
+    const text = promptTokenIds.map((tokenId) => detokenizer.push(tokenId)).join('');
+    const [first] = promptTokenIds;
+    const head =
+      first === undefined
+        ? []
+        : [{ id: first, ...this.#context.describe(first), logprob: null, top: [] }];
+    this.#events.push({
+      type: 'echo',
+      choice,
+      text: text + detokenizer.flush(),
+      logprobs: logprobs && [...head, ...logprobs],
+    });
+  }
+
+  #sayTokens(
+    { options, finishReason }: Sequence,
+    tokenIds: readonly TokenId[],
+    text: string,
+    logprobs: readonly TokenLogprobs[],
+  ): void {
+    this.#events.push({
+      type: 'tokens',
+      choice: options.choice,
+      tokenIds: [...tokenIds],
+      text,
+      logprobs: options.topLogprobs === null ? null : [...logprobs],
+      finishReason,
+    });
+  }
+
+  /** Ends with an error: the model gave NaN, which is its fault or the weights', not the client's. */
+  #fail(): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    const message = 'the model gave no number for the next token';
+    this.#events.push({ type: 'error', code: 'internal', message, param: null });
+  }
+
+  #endIfDone(): void {
+    if (this.#hasEnded || this.sequences.some(({ finishReason }) => finishReason === null)) return;
+    this.#hasEnded = true;
+    const now = this.#context.now();
+    const promptReadMs = this.#promptReadMs ?? now;
+    this.#events.push({
+      type: 'end',
+      usage: this.#usage,
+      timings: { prefillMs: promptReadMs - this.#startedMs, decodeMs: now - promptReadMs },
+      speculation: this.#speculation,
+    });
+  }
+
+  get #usage() {
+    const sum = (counts: readonly number[]) => counts.reduce((total, count) => total + count, 0);
+    return {
+      promptTokens: sum(this.#job.prompts.map(({ length }) => length)),
+      cachedTokens: 0,
+      completionTokens: sum(this.sequences.map(({ numOutputTokens }) => numOutputTokens)),
+      acceptedPredictionTokens: 0,
+      rejectedPredictionTokens: 0,
+    };
+  }
+
+  get #speculation(): ProposerStats[] {
+    return [];
+  }
+}
