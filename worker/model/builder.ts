@@ -1,0 +1,18 @@
+import type { ModelConfig } from './config.ts';
+import type { Graph } from './graph.ts';
+import type { Weights } from './weights.ts';
+
+/** How weights are stored and multiplied. */
+export type WeightFormat = 'fp32';
+
+/** What runs the graph: not every operator exists on each. */
+export type ExecutionProvider = 'cpu' | 'webgpu';
+
+/** What the parts of an architecture pass along while they write its graph. */
+export interface Builder {
+  readonly graph: Graph;
+  readonly config: ModelConfig;
+  readonly weights: Weights;
+  readonly executionProvider: ExecutionProvider;
+  readonly weightFormat: WeightFormat;
+}

@@ -1,0 +1,115 @@
+import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { invariant } from '../../shared/assert.ts';
+import { newKeysName, newValuesName } from './attention.ts';
+import type { ExecutionProvider } from './builder.ts';
+import type { ModelConfig } from './config.ts';
+import { RopeTable } from './rope.ts';
+import type { ModelInput, ModelOutput, ModelRunner, ModelShape } from './runner.ts';
+
+export interface SessionSettings {
+  readonly executionProvider: ExecutionProvider;
+  readonly numThreads: number;
+  /** Whether idle threads wait actively: faster steps, and a processor that is never idle. */
+  readonly hasSpinningThreads: boolean;
+}
+
+/** Runs a written graph. The buffers of an input are read in place, none is copied. */
+export class OnnxRunner implements ModelRunner {
+  readonly shape: ModelShape;
+  readonly #session: InferenceSession;
+  readonly #config: ModelConfig;
+  readonly #rope: RopeTable | null;
+
+  constructor(session: InferenceSession, config: ModelConfig) {
+    this.#session = session;
+    this.#config = config;
+    this.#rope = config.rope === null ? null : new RopeTable(config.rope);
+    this.shape = {
+      numLayers: config.numLayers,
+      numKvHeads: config.numKvHeads,
+      headDim: config.headDim,
+      vocabSize: config.vocabSize,
+      maxSequenceTokens: config.maxSequenceTokens,
+      slidingWindow: config.slidingWindow,
+    };
+  }
+
+  async run(input: ModelInput): Promise<ModelOutput> {
+    const outputs = await this.#session.run(this.#toFeeds(input));
+    const floats = (name: string) => {
+      const data = outputs[name]?.data;
+      invariant(data instanceof Float32Array, `the graph has no output ${name}`);
+      return data;
+    };
+    const layers = input.layers.map((_, layer) => layer);
+    return {
+      logits: floats('logits'),
+      newKeys: layers.map((layer) => floats(newKeysName(layer))),
+      newValues: layers.map((layer) => floats(newValuesName(layer))),
+    };
+  }
+
+  async close(): Promise<void> {
+    await this.#session.release();
+  }
+
+  #toFeeds(input: ModelInput): Record<string, Tensor> {
+    const { numRows, numNewTokens, frozenCapacity, tailCapacity } = input;
+    const { numKvHeads, headDim } = this.#config;
+    const tokens = [numRows, numNewTokens];
+    const frozen = [numRows, numKvHeads, frozenCapacity, headDim];
+    const tail = [numRows, numKvHeads, tailCapacity, headDim];
+    const mask = [numRows, 1, numNewTokens, frozenCapacity + tailCapacity];
+    const feeds: Record<string, Tensor> = {
+      tokenIds: new Tensor('int32', input.tokenIds, tokens),
+      mask: new Tensor('float32', input.mask, mask),
+      writeIndices: new Tensor('int64', BigInt64Array.from(input.writeIndices, BigInt)),
+      partSizes: new Tensor(
+        'int64',
+        BigInt64Array.of(BigInt(frozenCapacity), BigInt(tailCapacity)),
+      ),
+      logitIndices: new Tensor('int32', input.logitIndices),
+    };
+    this.#addPositions(feeds, input, tokens);
+    for (const [layer, cache] of input.layers.entries()) {
+      feeds[`frozenKeys.${layer}`] = new Tensor('float32', cache.frozenKeys, frozen);
+      feeds[`frozenValues.${layer}`] = new Tensor('float32', cache.frozenValues, frozen);
+      feeds[`tailKeys.${layer}`] = new Tensor('float32', cache.tailKeys, tail);
+      feeds[`tailValues.${layer}`] = new Tensor('float32', cache.tailValues, tail);
+    }
+    return feeds;
+  }
+
+  #addPositions(
+    feeds: Record<string, Tensor>,
+    { positions }: ModelInput,
+    tokens: readonly number[],
+  ): void {
+    if (this.#rope === null) {
+      feeds.positions = new Tensor('int32', positions, tokens);
+      return;
+    }
+    const numPairs = this.#config.headDim / 2;
+    const cos = new Float32Array(positions.length * numPairs);
+    const sin = new Float32Array(positions.length * numPairs);
+    this.#rope.fill(positions, cos, sin);
+    feeds.cos = new Tensor('float32', cos, [...tokens, numPairs]);
+    feeds.sin = new Tensor('float32', sin, [...tokens, numPairs]);
+  }
+}
+
+/** Loads a written graph into the runtime. */
+export async function openSession(
+  path: string,
+  { executionProvider, numThreads, hasSpinningThreads }: SessionSettings,
+): Promise<InferenceSession> {
+  return InferenceSession.create(path, {
+    executionProviders: [executionProvider],
+    intraOpNumThreads: numThreads,
+    interOpNumThreads: 1,
+    executionMode: 'sequential',
+    graphOptimizationLevel: 'all',
+    logSeverityLevel: 3,
+    extra: { session: { intra_op: { allow_spinning: hasSpinningThreads ? '1' : '0' } } },
+  });
+}

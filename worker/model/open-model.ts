@@ -1,0 +1,55 @@
+import type { ExecutionProvider, WeightFormat } from './builder.ts';
+import { type Checkpoint, openCheckpoint } from './checkpoint.ts';
+import { digestFiles } from './digest.ts';
+import { ensureGraph } from './graph-cache.ts';
+import { OnnxRunner, openSession } from './onnx-runner.ts';
+import { processorClass } from './processor.ts';
+import type { ModelRunner } from './runner.ts';
+
+export interface ModelOptions {
+  readonly modelDir: string;
+  /** Where written graphs are kept. */
+  readonly cacheDir: string;
+  readonly executionProvider: ExecutionProvider;
+  readonly weightFormat: WeightFormat;
+  readonly numThreads: number;
+  /** Whether idle threads wait actively; off by default. */
+  readonly hasSpinningThreads?: boolean;
+}
+
+export interface OpenModel {
+  readonly runner: ModelRunner;
+  readonly checkpoint: Omit<Checkpoint, 'weights'>;
+  /** sha256 over config, weights and tokenizer. */
+  readonly digest: string;
+  /** Names what decides the bits of the logits: digest, weight format, provider, processor. */
+  readonly fingerprint: string;
+}
+
+/**
+ * Makes a model directory ready to run: checks it, writes its graph at first use, loads it.
+ *
+ * @throws {ModelError} one line: which file, what was expected, what to do
+ */
+export async function openModel(options: ModelOptions): Promise<OpenModel> {
+  const { cacheDir, executionProvider, weightFormat, numThreads } = options;
+  const checkpoint = openCheckpoint(options.modelDir);
+  try {
+    const digest = await digestFiles(checkpoint.paths);
+    const request = { checkpoint, digest, cacheDir, executionProvider, weightFormat };
+    const session = await openSession(ensureGraph(request), {
+      executionProvider,
+      numThreads,
+      hasSpinningThreads: options.hasSpinningThreads ?? false,
+    });
+    const fingerprint = [digest.slice(0, 16), weightFormat, executionProvider, processorClass()];
+    return {
+      runner: new OnnxRunner(session, checkpoint.config),
+      checkpoint,
+      digest,
+      fingerprint: fingerprint.join('-'),
+    };
+  } finally {
+    checkpoint.weights.close();
+  }
+}
