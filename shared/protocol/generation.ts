@@ -35,3 +35,8 @@ export interface GenerationEnd {
 
 /** What the engine says about one request; `end` or `error` comes last, also after a cancel. */
 export type GenerationEvent = EchoEvent | TokensEvent | GenerationEnd | ErrorEvent;
+
+/** Whether nothing follows the event. */
+export function isLast(event: GenerationEvent): boolean {
+  return event.type === 'end' || event.type === 'error';
+}

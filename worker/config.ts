@@ -1,0 +1,59 @@
+import { availableParallelism, homedir } from 'node:os';
+import { basename, join, resolve } from 'node:path';
+import { z } from 'zod';
+
+const positiveInt = z.coerce.number().int().positive();
+
+const environmentSchema = z
+  .object({
+    REDIS_URL: z.url({ protocol: /^rediss?$/ }),
+    MODEL_DIR: z.string().min(1),
+    /** What clients call the model; by default its directory's name. */
+    MODEL_NAME: z.string().min(1).max(200).optional(),
+    EXECUTION_PROVIDER: z.enum(['cpu', 'webgpu']).default('cpu'),
+    CACHE_DIR: z
+      .string()
+      .min(1)
+      .default(join(homedir(), '.cache', 'rivulet')),
+    NUM_THREADS: positiveInt.max(1024).default(Math.min(availableParallelism(), 16)),
+    MAX_SEQUENCES: positiveInt.max(1024).default(16),
+    MAX_BATCHED_TOKENS: positiveInt.default(128),
+    LOCK_MS: positiveInt.min(500).default(2000),
+    STALLED_CHECK_MS: positiveInt.min(100).default(1000),
+    /** A worker that was told to stop hands its requests over within this time. */
+    GRACE_MS: positiveInt.default(10_000),
+    METRICS_PORT: z.coerce.number().int().min(0).max(65_535).optional(),
+    LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
+  })
+  .refine((env) => env.MAX_BATCHED_TOKENS >= env.MAX_SEQUENCES, {
+    path: ['MAX_BATCHED_TOKENS'],
+    message: 'must be at least MAX_SEQUENCES, or some sequences would wait for ever',
+  });
+
+/**
+ * Reads the environment once, at start; nothing else in the worker looks at `process.env`.
+ *
+ * @throws {Error} listing every variable that is missing or wrong
+ */
+export function loadConfig(environment: NodeJS.ProcessEnv) {
+  const parsed = environmentSchema.safeParse(environment);
+  if (!parsed.success) throw new Error(`bad environment\n${z.prettifyError(parsed.error)}`);
+  const env = parsed.data;
+  return {
+    redisUrl: env.REDIS_URL,
+    model: {
+      modelDir: resolve(env.MODEL_DIR),
+      name: env.MODEL_NAME ?? basename(resolve(env.MODEL_DIR)),
+      cacheDir: resolve(env.CACHE_DIR),
+      executionProvider: env.EXECUTION_PROVIDER,
+      numThreads: env.NUM_THREADS,
+    },
+    limits: { maxSequences: env.MAX_SEQUENCES, maxBatchedTokens: env.MAX_BATCHED_TOKENS },
+    lock: { lockMs: env.LOCK_MS, stalledCheckMs: env.STALLED_CHECK_MS },
+    graceMs: env.GRACE_MS,
+    metricsPort: env.METRICS_PORT ?? null,
+    logLevel: env.LOG_LEVEL,
+  } as const;
+}
+
+export type WorkerConfig = ReturnType<typeof loadConfig>;

@@ -1,0 +1,106 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import { invariant } from '../../shared/assert.ts';
+import { createTokenizer } from '../../shared/tokenizer.ts';
+import { Engine } from '../engine/engine.ts';
+import { openModel } from '../model/open-model.ts';
+import type { Command, Report, ThreadOptions } from './messages.ts';
+import { toOpenedModel } from './opened-model.ts';
+
+/** The engine thread: commands in, updates out, and the model's blocking runs kept off the main thread. */
+invariant(parentPort !== null, 'the engine runs in a worker thread');
+const port = parentPort;
+const options: ThreadOptions = workerData;
+
+function report(message: Report): void {
+  port.postMessage(message);
+}
+
+/** Commands as they come; the engine takes them between two steps. */
+class Inbox {
+  #commands: Command[] = [];
+  #wake: (() => void) | null = null;
+
+  push(command: Command): void {
+    this.#commands.push(command);
+    this.#wake?.();
+  }
+
+  takeAll(): Command[] {
+    const commands = this.#commands;
+    this.#commands = [];
+    return commands;
+  }
+
+  /** Resolves once a command is here. */
+  async wait(): Promise<void> {
+    if (this.#commands.length > 0) return;
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+    this.#wake = null;
+  }
+}
+
+/** @returns whether to go on */
+function obey(engine: Engine, command: Command): boolean {
+  switch (command.type) {
+    case 'start':
+      engine.start(command.job, command.published);
+      return true;
+    case 'cancel':
+      engine.cancel(command.id, command.reason);
+      return true;
+    case 'release':
+      engine.release(command.id);
+      report({ type: 'released', id: command.id });
+      return true;
+    case 'close':
+      return false;
+  }
+}
+
+async function serve(engine: Engine, inbox: Inbox): Promise<void> {
+  for (;;) {
+    if (engine.isIdle) await inbox.wait();
+    for (const command of inbox.takeAll()) if (!obey(engine, command)) return;
+    await engine.step();
+    const updates = engine.takeUpdates();
+    if (updates.length > 0) report({ type: 'updates', updates });
+  }
+}
+
+async function open() {
+  try {
+    const model = await openModel({ ...options, weightFormat: 'fp32' });
+    const opened = toOpenedModel(model);
+    return { runner: model.runner, opened, tokenizer: createTokenizer(opened.tokenizerFiles) };
+  } catch (error) {
+    report({ type: 'refused', message: error instanceof Error ? error.message : String(error) });
+    return null;
+  }
+}
+
+const inbox = new Inbox();
+port.on('message', (command: Command) => inbox.push(command));
+const model = await open();
+if (model !== null) {
+  const { runner, opened, tokenizer } = model;
+  const engine = new Engine({
+    runner,
+    limits: options.limits,
+    context: {
+      tokenBytes: tokenizer.tokenBytes,
+      describe: (tokenId) => ({
+        text: tokenizer.tokenText(tokenId),
+        bytes: [...(tokenizer.tokenBytes(tokenId) ?? [])],
+      }),
+      eosTokenIds: opened.eosTokenIds,
+      maxSequenceTokens: opened.shape.maxSequenceTokens,
+      now: () => performance.now(),
+    },
+  });
+  report({ type: 'ready', model: opened });
+  await serve(engine, inbox);
+  await runner.close();
+}
+port.close();

@@ -1,0 +1,35 @@
+import type { RequestId } from '../../shared/ids.ts';
+import type { FinishReason } from '../../shared/protocol/event.ts';
+import type { PublishedChoice } from '../../shared/protocol/generation.ts';
+import type { Job } from '../../shared/protocol/job.ts';
+import type { Update } from '../engine/engine.ts';
+import type { SchedulerLimits } from '../engine/scheduler.ts';
+import type { OpenedModel } from './opened-model.ts';
+
+/** What the engine thread is started with. */
+export interface ThreadOptions {
+  readonly modelDir: string;
+  readonly cacheDir: string;
+  readonly executionProvider: 'cpu' | 'webgpu';
+  readonly numThreads: number;
+  readonly limits: SchedulerLimits;
+}
+
+/** Main thread to engine thread. */
+export type Command =
+  | {
+      readonly type: 'start';
+      readonly job: Job;
+      readonly published: readonly PublishedChoice[];
+    }
+  | { readonly type: 'cancel'; readonly id: RequestId; readonly reason: FinishReason }
+  | { readonly type: 'release'; readonly id: RequestId }
+  | { readonly type: 'close' };
+
+/** Engine thread to main thread. */
+export type Report =
+  | { readonly type: 'ready'; readonly model: OpenedModel }
+  | { readonly type: 'refused'; readonly message: string }
+  | { readonly type: 'updates'; readonly updates: readonly Update[] }
+  | { readonly type: 'released'; readonly id: RequestId }
+  | { readonly type: 'closed' };

@@ -1,0 +1,51 @@
+import { readFileSync } from 'node:fs';
+import type { TokenId } from '../../shared/ids.ts';
+import type { ModelCard, TokenizerFiles } from '../../shared/protocol/model-card.ts';
+import type { GenerationDefaults, TokenizerPaths } from '../model/checkpoint.ts';
+import type { OpenModel } from '../model/open-model.ts';
+import type { ModelShape } from '../model/runner.ts';
+
+/** What the rest of the worker learns of a model once it is open. Crosses threads as a plain object. */
+export interface OpenedModel {
+  readonly architecture: string;
+  readonly fingerprint: string;
+  readonly shape: ModelShape;
+  /** Whether positions can go on beyond the trained length: learned ones cannot. */
+  readonly canSlide: boolean;
+  readonly eosTokenIds: readonly TokenId[];
+  readonly defaults: ModelCard['defaults'];
+  readonly tokenizerFiles: TokenizerFiles;
+}
+
+export function toOpenedModel({ runner, checkpoint, fingerprint }: OpenModel): OpenedModel {
+  return {
+    architecture: checkpoint.config.architecture,
+    fingerprint,
+    shape: runner.shape,
+    canSlide: checkpoint.config.rope !== null,
+    eosTokenIds: checkpoint.eosTokenIds,
+    defaults: toDefaults(checkpoint.defaults),
+    tokenizerFiles: readTokenizer(checkpoint.tokenizerPaths),
+  };
+}
+
+/** What the model's makers recommend; where they say nothing, nothing is done to the probabilities. */
+function toDefaults(defaults: GenerationDefaults): ModelCard['defaults'] {
+  return {
+    temperature: defaults.doSample === false ? 0 : (defaults.temperature ?? 1),
+    topP: defaults.topP ?? 1,
+    topK: defaults.topK ?? 0,
+    minP: defaults.minP ?? 0,
+    repetitionPenalty: defaults.repetitionPenalty ?? 1,
+  };
+}
+
+/** A chat template in a file of its own joins the configuration, where newer directories no longer have it. */
+function readTokenizer({ tokenizer, config, chatTemplate }: TokenizerPaths): TokenizerFiles {
+  const configJson = config === null ? '{}' : readFileSync(config, 'utf8');
+  const tokenizerJson = readFileSync(tokenizer, 'utf8');
+  if (chatTemplate === null) return { tokenizerJson, tokenizerConfigJson: configJson };
+  const template = { chat_template: readFileSync(chatTemplate, 'utf8') };
+  const tokenizerConfigJson = JSON.stringify({ ...JSON.parse(configJson), ...template });
+  return { tokenizerJson, tokenizerConfigJson };
+}
