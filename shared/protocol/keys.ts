@@ -1,0 +1,87 @@
+import type { RequestId } from '../ids.ts';
+
+/** Where every name in Redis begins; another one keeps a second system apart in the same Redis. */
+export const DEFAULT_PREFIX = 'rivulet';
+
+/** One model as one kind of worker serves it. Its requests have a queue of their own. */
+export interface QueueOf {
+  readonly model: string;
+  readonly fingerprint: string;
+}
+
+/** Everything about one request. The hash tag puts all of it on one node of a cluster. */
+export interface RequestKeys {
+  /** Hash: job, status, epoch, nextSeq ... (scripts.ts). */
+  readonly state: string;
+  /** Stream of events, ids `<epoch>-<seq>`. */
+  readonly log: string;
+  /** List: who claimed it, and when. */
+  readonly claims: string;
+  /** Channel: `<epoch>-<seq> <event>` for every new event. */
+  readonly events: string;
+}
+
+/** Every key, channel and queue name, below one prefix. */
+export class Keys {
+  readonly prefix: string;
+
+  constructor(prefix: string = DEFAULT_PREFIX) {
+    this.prefix = prefix;
+  }
+
+  request(id: RequestId): RequestKeys {
+    const tag = `${this.prefix}:{${id}}`;
+    return {
+      state: `${tag}:state`,
+      log: `${tag}:log`,
+      claims: `${tag}:claims`,
+      events: `${tag}:events`,
+    };
+  }
+
+  /** BullMQ's `prefix` and queue name. Encoded, because a brace in a name would end the hash tag. */
+  queue(queue: QueueOf): { readonly prefix: string; readonly name: string } {
+    return { prefix: `${this.prefix}:{${servedModelField(queue)}}`, name: 'requests' };
+  }
+
+  /** Sorted set that wakes BullMQ workers waiting for a job of the queue. */
+  queueMarker(queue: QueueOf): string {
+    const { prefix, name } = this.queue(queue);
+    return `${prefix}:${name}:marker`;
+  }
+
+  /** Hash: `servedModelField` -> model card. */
+  get modelCards(): string {
+    return `${this.prefix}:{models}:cards`;
+  }
+
+  /** Sorted set: `<servedModelField> <worker id>`, scored by when its heartbeat expires, in ms. */
+  get workers(): string {
+    return `${this.prefix}:{models}:workers`;
+  }
+
+  /** Hash: what a setting left to `auto` means for a model, for all of its workers. */
+  get autoSettings(): string {
+    return `${this.prefix}:{models}:auto`;
+  }
+
+  /** Hash with the files of a tokenizer. */
+  tokenizer(digest: string): string {
+    return `${this.prefix}:{tokenizer:${digest}}`;
+  }
+
+  /** Channel: `<request id> <reason>`, to all workers. */
+  get cancels(): string {
+    return `${this.prefix}:cancels`;
+  }
+
+  /** Hash: request id -> evidence, for requests that were claimed too often. */
+  get setAside(): string {
+    return `${this.prefix}:set-aside`;
+  }
+}
+
+/** Names a model and a fingerprint in the registry. */
+export function servedModelField({ model, fingerprint }: QueueOf): string {
+  return `${encodeURIComponent(model)}@${encodeURIComponent(fingerprint)}`;
+}

@@ -1,0 +1,156 @@
+import { z } from 'zod';
+import type { RequestId } from '../ids.ts';
+import type { Keys } from './keys.ts';
+import { APPEND, CANCEL, CLAIM, CREATE, FINISH, RELEASE, type Script } from './scripts.ts';
+
+/** What is wanted of a Redis client to run scripts. */
+export interface ScriptHost {
+  evalsha(sha1: string, numKeys: number, ...args: (string | number)[]): Promise<unknown>;
+  eval(lua: string, numKeys: number, ...args: (string | number)[]): Promise<unknown>;
+}
+
+const sha1ByScript = new Map<Script, string>();
+
+async function sha1Of(script: Script): Promise<string> {
+  const known = sha1ByScript.get(script);
+  if (known !== undefined) return known;
+  const digest = await crypto.subtle.digest('SHA-1', new TextEncoder().encode(script.lua));
+  const hex = Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0'));
+  sha1ByScript.set(script, hex.join(''));
+  return hex.join('');
+}
+
+/** Runs a script by its digest, and in full where Redis does not know it yet. */
+export async function runScript(
+  host: ScriptHost,
+  script: Script,
+  keys: readonly string[],
+  args: readonly (string | number)[],
+): Promise<unknown> {
+  const sha1 = await sha1Of(script);
+  try {
+    return await host.evalsha(sha1, keys.length, ...keys, ...args);
+  } catch (error) {
+    if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
+    return host.eval(script.lua, keys.length, ...keys, ...args);
+  }
+}
+
+export const END_STATUSES = ['succeeded', 'failed', 'cancelled'] as const;
+export type EndStatus = (typeof END_STATUSES)[number];
+
+export const CANCEL_REASONS = ['cancelled', 'deadline'] as const;
+export type CancelReason = (typeof CANCEL_REASONS)[number];
+
+const cancelSchema = z.union([z.enum(CANCEL_REASONS), z.literal('').transform(() => null)]);
+
+const claimReplySchema = z.union([
+  z.tuple([z.enum(['ended', 'unknown'])]).transform(([type]) => ({ type })),
+  z
+    .tuple([z.literal('claimed'), z.int(), z.int(), z.int(), z.string(), cancelSchema, z.number()])
+    .transform(([type, epoch, nextSeq, numClaims, job, cancel, queuedMs]) => ({
+      type,
+      epoch,
+      nextSeq,
+      /** Claims in a row that led nowhere, this one included. */
+      numClaims,
+      job,
+      cancel,
+      queuedMs,
+    })),
+]);
+
+export type ClaimReply = z.infer<typeof claimReplySchema>;
+export type Claim = Extract<ClaimReply, { type: 'claimed' }>;
+
+const writeReplySchema = z
+  .tuple([z.enum(['ok', 'fenced', 'ended', 'unknown', 'gap']), z.int(), cancelSchema])
+  .transform(([type, nextSeq, cancel]) => ({ type, nextSeq, cancel }));
+
+export type WriteReply = z.infer<typeof writeReplySchema>;
+
+export interface Write {
+  readonly epoch: number;
+  readonly firstSeq: number;
+  /** Encoded events. */
+  readonly payloads: readonly string[];
+}
+
+export interface LastWrite extends Write {
+  readonly status: EndStatus;
+  /** What is to be delivered about the end; empty for nothing. */
+  readonly outbox: string;
+}
+
+export interface RequestScriptsOptions {
+  /** Whether Redis is a cluster: events are then published to the request's own node alone. */
+  readonly isCluster: boolean;
+  /** How long an ended request is kept. */
+  readonly retentionMs: number;
+}
+
+/** A request that nobody claimed is forgotten after this long: its edge died before it was queued. */
+const UNCLAIMED_MS = 7 * 24 * 3_600_000;
+
+/** The transitions of a request, as typed calls of the scripts. */
+export class RequestScripts {
+  readonly #host: ScriptHost;
+  readonly #keys: Keys;
+  readonly #publish: 'PUBLISH' | 'SPUBLISH';
+  readonly #retentionMs: number;
+
+  constructor(host: ScriptHost, keys: Keys, { isCluster, retentionMs }: RequestScriptsOptions) {
+    this.#host = host;
+    this.#keys = keys;
+    this.#publish = isCluster ? 'SPUBLISH' : 'PUBLISH';
+    this.#retentionMs = retentionMs;
+  }
+
+  /** @returns whether the id was new */
+  async create(id: RequestId, job: string): Promise<boolean> {
+    const { state } = this.#keys.request(id);
+    return (await runScript(this.#host, CREATE, [state], [job, UNCLAIMED_MS])) === 1;
+  }
+
+  /** @param minProgress events since the last counted claim that make this one the first again */
+  async claim(id: RequestId, workerId: string, minProgress: number): Promise<ClaimReply> {
+    const { state, log, claims } = this.#keys.request(id);
+    const args = [workerId, minProgress];
+    return claimReplySchema.parse(await runScript(this.#host, CLAIM, [state, log, claims], args));
+  }
+
+  async append(id: RequestId, { epoch, firstSeq, payloads }: Write): Promise<WriteReply> {
+    const { state, log, events } = this.#keys.request(id);
+    const args = [epoch, firstSeq, this.#publish, ...payloads];
+    return writeReplySchema.parse(await runScript(this.#host, APPEND, [state, log, events], args));
+  }
+
+  async finish(id: RequestId, write: LastWrite): Promise<WriteReply> {
+    const { state, log, events, claims } = this.#keys.request(id);
+    const { epoch, firstSeq, status, outbox, payloads } = write;
+    const end = [status, outbox, this.#retentionMs];
+    const args = [epoch, firstSeq, this.#publish, ...end, ...payloads];
+    const keys = [state, log, events, claims];
+    return writeReplySchema.parse(await runScript(this.#host, FINISH, keys, args));
+  }
+
+  /** @param payloads the whole log of the request if it has not begun, as encoded events */
+  async cancel(
+    id: RequestId,
+    reason: CancelReason,
+    payloads: readonly string[],
+  ): Promise<'ended' | 'asked' | 'unknown'> {
+    const { state, log, events, claims } = this.#keys.request(id);
+    const channel = this.#keys.cancels;
+    const args = [reason, this.#publish, this.#retentionMs, channel, id, ...payloads];
+    const keys = [state, log, events, claims];
+    const reply = await runScript(this.#host, CANCEL, keys, args);
+    return z.enum(['ended', 'asked', 'unknown']).parse(reply);
+  }
+
+  /** @returns whether the request was this epoch's to give */
+  async release(id: RequestId, epoch: number): Promise<boolean> {
+    const { state } = this.#keys.request(id);
+    return (await runScript(this.#host, RELEASE, [state], [epoch])) === 1;
+  }
+}

@@ -1,0 +1,222 @@
+/**
+ * The Lua scripts both sides rely on: every change of a request's state is one of them. Each names all of
+ * its keys in KEYS, and all of those share a hash tag, so that a Redis Cluster runs it on one node.
+ *
+ * The state is a hash:
+ *
+ * | field      | holds                                                                         |
+ * | ---------- | ----------------------------------------------------------------------------- |
+ * | status     | `queued`, `running`; then, for good, `succeeded`, `failed` or `cancelled`       |
+ * | job        | the job, as edge wrote it                                                     |
+ * | epoch      | number of the claim that may write; any other writer is refused (the fence)     |
+ * | nextSeq    | length of the log over all epochs                                             |
+ * | claims     | claims since the log last grew by a good piece; hand-overs do not count         |
+ * | claimedSeq | `nextSeq` when `claims` was last 1                                            |
+ * | cancel     | why it is to end: empty, `cancelled` or `deadline`                            |
+ * | createdMs  | by the clock of Redis, as are `startedMs` (first claim) and `endedMs`           |
+ * | outbox     | what is to be delivered about its end; empty for nothing                      |
+ */
+export interface Script {
+  readonly name: string;
+  readonly lua: string;
+}
+
+const NOW_MS = `
+local function nowMs()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end`;
+
+const IS_ENDED = `
+local function isEnded(status)
+  return status ~= 'queued' and status ~= 'running'
+end`;
+
+/** `fence` answers with the reason why `epoch` may not write from `firstSeq` on, or with nothing. */
+const WRITING = `
+local function fence(state, epoch, firstSeq)
+  if not state[1] then return 'unknown' end
+  if epoch < tonumber(state[2]) then return 'fenced' end
+  if epoch > tonumber(state[2]) or firstSeq > tonumber(state[3]) then return 'gap' end
+  if state[1] ~= 'running' then return 'ended' end
+end
+local function write(logKey, channel, publish, epoch, nextSeq, payload)
+  local id = epoch .. '-' .. nextSeq
+  redis.call('XADD', logKey, id, 'e', payload)
+  redis.call(publish, channel, id .. ' ' .. payload)
+end
+local function finish(stateKey, otherKeys, status, outbox, retentionMs)
+  redis.call('HSET', stateKey, 'status', status, 'endedMs', nowMs(), 'outbox', outbox)
+  redis.call('PEXPIRE', stateKey, retentionMs)
+  for _, key in ipairs(otherKeys) do redis.call('PEXPIRE', key, retentionMs) end
+end`;
+
+/**
+ * Makes a request known as `queued`, unless its id is already taken.
+ *
+ * KEYS state. ARGV job, ms to keep it if nobody ever claims it.
+ * @returns 1 when it is new, 0 when the id was known
+ */
+export const CREATE: Script = {
+  name: 'create',
+  lua: `${NOW_MS}
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], 'status', 'queued', 'job', ARGV[1], 'epoch', 0, 'nextSeq', 0,
+  'claims', 0, 'claimedSeq', 0, 'cancel', '', 'createdMs', nowMs(), 'outbox', '')
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1`,
+};
+
+/**
+ * Raises the epoch: from here on only the claimer may write. A log that grew by ARGV[2] events since the
+ * claims were last counted starts the count again, so that only claims that lead nowhere add up.
+ *
+ * KEYS state, log, claims. ARGV worker id, events that count as progress.
+ * @returns `claimed`, epoch, next seq, claims, job, cancel, ms it was queued before its first claim; or
+ *   `ended`; or `unknown`
+ */
+export const CLAIM: Script = {
+  name: 'claim',
+  lua: `${NOW_MS}${IS_ENDED}
+local state = redis.call('HMGET', KEYS[1], 'status', 'nextSeq', 'claims', 'claimedSeq', 'job', 'cancel',
+  'createdMs', 'startedMs')
+if not state[1] then return {'unknown'} end
+if isEnded(state[1]) then return {'ended'} end
+local now = nowMs()
+local claims = tonumber(state[3]) + 1
+local claimedSeq = state[4]
+if claims == 1 or state[2] - claimedSeq >= tonumber(ARGV[2]) then
+  claims = 1
+  claimedSeq = state[2]
+end
+local startedMs = state[8] or now
+local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
+redis.call('HSET', KEYS[1], 'status', 'running', 'claims', claims, 'claimedSeq', claimedSeq,
+  'startedMs', startedMs)
+redis.call('RPUSH', KEYS[3], cjson.encode({epoch = epoch, worker = ARGV[1], claimedMs = now,
+  nextSeq = tonumber(state[2])}))
+for i = 1, 3 do redis.call('PERSIST', KEYS[i]) end
+return {'claimed', epoch, tonumber(state[2]), claims, state[5], state[6], startedMs - state[7]}`,
+};
+
+/**
+ * Adds events to the log and tells those who listen. Sent again after a lost reply, it writes nothing
+ * twice: what is already there is passed over.
+ *
+ * KEYS state, log, events channel. ARGV epoch, seq of the first event, PUBLISH or SPUBLISH, events...
+ * @returns `ok`, next seq, cancel; or why it was refused: `fenced` (a later claim writes now), `ended`,
+ *   `unknown`, `gap` (Redis has lost what this writer wrote)
+ */
+export const APPEND: Script = {
+  name: 'append',
+  lua: `${NOW_MS}${WRITING}
+local state = redis.call('HMGET', KEYS[1], 'status', 'epoch', 'nextSeq', 'cancel')
+local epoch, firstSeq = tonumber(ARGV[1]), tonumber(ARGV[2])
+local refusal = fence(state, epoch, firstSeq)
+if refusal then return {refusal, 0, ''} end
+local nextSeq = tonumber(state[3])
+for i = 4 + nextSeq - firstSeq, #ARGV do
+  write(KEYS[2], KEYS[3], ARGV[3], epoch, nextSeq, ARGV[i])
+  nextSeq = nextSeq + 1
+end
+redis.call('HSET', KEYS[1], 'nextSeq', nextSeq)
+return {'ok', nextSeq, state[4]}`,
+};
+
+/**
+ * Adds the last events and ends the request, for everybody at once.
+ *
+ * KEYS state, log, events channel, claims. ARGV epoch, seq of the first event, PUBLISH or SPUBLISH, final
+ * status, outbox, ms to keep it from now on, events...
+ * @returns as APPEND
+ */
+export const FINISH: Script = {
+  name: 'finish',
+  lua: `${NOW_MS}${IS_ENDED}${WRITING}
+local state = redis.call('HMGET', KEYS[1], 'status', 'epoch', 'nextSeq', 'cancel')
+local epoch, firstSeq = tonumber(ARGV[1]), tonumber(ARGV[2])
+if state[1] and isEnded(state[1]) and epoch == tonumber(state[2])
+  and firstSeq + #ARGV - 6 == tonumber(state[3]) then
+  return {'ok', tonumber(state[3]), state[4]}
+end
+local refusal = fence(state, epoch, firstSeq)
+if refusal then return {refusal, 0, ''} end
+local nextSeq = tonumber(state[3])
+for i = 7 + nextSeq - firstSeq, #ARGV do
+  write(KEYS[2], KEYS[3], ARGV[3], epoch, nextSeq, ARGV[i])
+  nextSeq = nextSeq + 1
+end
+redis.call('HSET', KEYS[1], 'nextSeq', nextSeq)
+finish(KEYS[1], {KEYS[2], KEYS[4]}, ARGV[4], ARGV[5], ARGV[6])
+return {'ok', nextSeq, state[4]}`,
+};
+
+/**
+ * Ends a request that has said nothing yet, here and now, under an epoch of its own; asks the worker of any
+ * other to end it, by a flag and by a message.
+ *
+ * KEYS state, log, events channel, claims. ARGV reason, PUBLISH or SPUBLISH, ms to keep it from now on,
+ * cancels channel, request id, the events of a request cancelled before it began...
+ * @returns `ended`, `asked` or `unknown`
+ */
+export const CANCEL: Script = {
+  name: 'cancel',
+  lua: `${NOW_MS}${IS_ENDED}${WRITING}
+local state = redis.call('HMGET', KEYS[1], 'status', 'nextSeq', 'cancel')
+if not state[1] then return 'unknown' end
+if isEnded(state[1]) then return 'ended' end
+if state[1] == 'queued' and state[2] == '0' then
+  local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
+  for i = 6, #ARGV do write(KEYS[2], KEYS[3], ARGV[2], epoch, i - 6, ARGV[i]) end
+  redis.call('HSET', KEYS[1], 'nextSeq', #ARGV - 5, 'cancel', ARGV[1])
+  finish(KEYS[1], {KEYS[2], KEYS[4]}, 'cancelled', '', ARGV[3])
+  return 'ended'
+end
+local reason = state[3]
+if reason == '' then
+  reason = ARGV[1]
+  redis.call('HSET', KEYS[1], 'cancel', reason)
+end
+redis.call('PUBLISH', ARGV[4], ARGV[5] .. ' ' .. reason)
+return 'asked'`,
+};
+
+/**
+ * Gives a request back for another worker to claim. Its epoch goes up, so that nothing of the giver's
+ * can follow; the claim is not counted.
+ *
+ * KEYS state. ARGV epoch.
+ * @returns 1, or 0 when the request was not the giver's
+ */
+export const RELEASE: Script = {
+  name: 'release',
+  lua: `
+local state = redis.call('HMGET', KEYS[1], 'status', 'epoch', 'claims')
+if state[1] ~= 'running' or state[2] ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'status', 'queued', 'epoch', state[2] + 1, 'claims', state[3] - 1)
+return 1`,
+};
+
+/**
+ * Says that a worker lives and what it serves.
+ *
+ * KEYS model cards, workers. ARGV field of the model, card, member of the worker, ms until the next
+ * heartbeat is overdue.
+ */
+export const HEARTBEAT: Script = {
+  name: 'heartbeat',
+  lua: `${NOW_MS}
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[2], nowMs() + ARGV[4], ARGV[3])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', nowMs() - 60000)`,
+};
+
+/**
+ * KEYS model cards, workers.
+ * @returns fields and cards in turns; members of the workers that are alive
+ */
+export const SERVED_MODELS: Script = {
+  name: 'served-models',
+  lua: `${NOW_MS}
+return {redis.call('HGETALL', KEYS[1]), redis.call('ZRANGEBYSCORE', KEYS[2], nowMs(), '+inf')}`,
+};

@@ -1,0 +1,47 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Redis, type RedisOptions } from 'ioredis';
+import { openPrivateRedis } from '../../infra/redis/private-redis.ts';
+
+export interface TestRedis extends AsyncDisposable {
+  readonly url: string;
+  readonly port: number;
+  /** A connection that lives as long as the server. */
+  readonly client: Redis;
+  connect(options?: RedisOptions): Redis;
+  /** Stops the server, hard when asked to, and starts it again on the same port and data. */
+  restart(signal?: 'SIGTERM' | 'SIGKILL'): Promise<void>;
+}
+
+/** A Redis server of the test file's own, gone with its data when disposed. */
+export async function openTestRedis(): Promise<TestRedis> {
+  const dir = await mkdtemp(join(tmpdir(), 'rivulet-test-redis-'));
+  let server = await openPrivateRedis({ dir, port: 'free' });
+  const { url, port } = server;
+  const connections: Redis[] = [];
+
+  function connect(options: RedisOptions = {}): Redis {
+    const connection = new Redis(url, { maxRetriesPerRequest: null, ...options });
+    connection.on('error', () => undefined);
+    connections.push(connection);
+    return connection;
+  }
+
+  return {
+    url,
+    port,
+    client: connect(),
+    connect,
+    async restart(signal = 'SIGTERM') {
+      if (signal === 'SIGKILL') server.process.kill('SIGKILL');
+      await server[Symbol.asyncDispose]();
+      server = await openPrivateRedis({ dir, port });
+    },
+    async [Symbol.asyncDispose]() {
+      for (const connection of connections) connection.disconnect();
+      await server[Symbol.asyncDispose]();
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+}
