@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { buildGpt2 } from './architectures/gpt2.ts';
 import { buildLlama } from './architectures/llama.ts';
 import type { Builder, ExecutionProvider, WeightFormat } from './builder.ts';
 import type { Checkpoint } from './checkpoint.ts';
@@ -69,8 +70,8 @@ function buildGraph({ checkpoint, executionProvider, weightFormat }: GraphReques
   const { config, weights } = checkpoint;
   const graph = new Graph();
   const builder: Builder = { graph, config, weights, executionProvider, weightFormat };
-  if (config.architecture === 'GPT2LMHeadModel') throw new ModelError('GPT-2 is not yet supported');
-  buildLlama(builder);
+  if (config.architecture === 'GPT2LMHeadModel') buildGpt2(builder);
+  else buildLlama(builder);
 
   const unknown = weights.unusedNames.filter((name) => !isRedundant(name, config.isHeadTied));
   if (unknown.length > 0) {

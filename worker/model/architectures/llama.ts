@@ -9,7 +9,8 @@ import {
   splitHeads,
 } from '../attention.ts';
 import type { Builder } from '../builder.ts';
-import { float, int, MICROSOFT, type Value } from '../graph.ts';
+import { float, MICROSOFT, type Value } from '../graph.ts';
+import { addHead } from '../head.ts';
 import { linear } from '../linear.ts';
 import { concatRows } from '../tensor.ts';
 
@@ -55,7 +56,9 @@ export function buildLlama(builder: Builder): void {
     residual = mlpIn.residual;
   }
   const { normed } = addNorm(builder, residual, update, 'model.norm.weight');
-  addHead(builder, normed);
+  const headName = config.isHeadTied ? embedding : 'lm_head.weight';
+  const head = weights.tensor(headName, [vocabSize, hiddenSize]);
+  addHead(builder, normed, { name: headName, tensor: head });
 }
 
 /** Adds what the last block gave to the residual stream and normalizes the sum, in one node. */
@@ -189,17 +192,4 @@ function addLinear(builder: Builder, layer: Linear): Value {
     parts.map((part) => weights.tensor(`${part.name}.bias`, [part.numOutputs])),
   );
   return graph.node('Add', [product, graph.weight(`${name}.bias`, bias)]);
-}
-
-/** Logits of the tokens that are asked for, and of no others. */
-function addHead(builder: Builder, hidden: Value): void {
-  const { graph, config, weights } = builder;
-  const { hiddenSize, vocabSize, isHeadTied } = config;
-  const logitIndices = graph.input('logitIndices', 'int32', ['logits']);
-  const flat = graph.node('Reshape', [hidden, graph.integers(-1, hiddenSize)]);
-  const chosen = graph.node('Gather', [flat, logitIndices], { attributes: { axis: int(0) } });
-  const name = isHeadTied ? 'model.embed_tokens.weight' : 'lm_head.weight';
-  const tensor = weights.tensor(name, [vocabSize, hiddenSize]);
-  linear(builder, chosen, { name, tensor }, 'logits');
-  graph.output('logits', 'float32', ['logits', vocabSize]);
 }

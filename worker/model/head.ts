@@ -1,0 +1,13 @@
+import type { Builder } from './builder.ts';
+import { int, type Value } from './graph.ts';
+import { type LinearWeight, linear } from './linear.ts';
+
+/** Adds logits of the tokens that are asked for, and of no others. */
+export function addHead(builder: Builder, hidden: Value, weight: LinearWeight): void {
+  const { graph, config } = builder;
+  const logitIndices = graph.input('logitIndices', 'int32', ['logits']);
+  const flat = graph.node('Reshape', [hidden, graph.integers(-1, config.hiddenSize)]);
+  const chosen = graph.node('Gather', [flat, logitIndices], { attributes: { axis: int(0) } });
+  linear(builder, chosen, weight, 'logits');
+  graph.output('logits', 'float32', ['logits', config.vocabSize]);
+}
