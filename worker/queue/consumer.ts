@@ -1,0 +1,157 @@
+import { type Job as QueueJob, WaitingError, Worker } from 'bullmq';
+import { type RequestId, toRequestId } from '../../shared/ids.ts';
+import type { QueueOf } from '../../shared/protocol/keys.ts';
+import { listenForCancels } from './cancellation.ts';
+import type { RedisConnections } from './connection.ts';
+import { QuietQueueWatch } from './quiet-queue-watch.ts';
+import { RequestRun, type RunContext } from './request-run.ts';
+
+export interface ConsumerOptions {
+  readonly queue: QueueOf;
+  readonly redis: RedisConnections;
+  /** Requests at a time: the engine's rows. */
+  readonly maxRunning: number;
+  /** A request whose lock was not renewed for this long has lost its worker. */
+  readonly lockMs: number;
+  readonly stalledCheckMs: number;
+  /** Time to hand everything over once told to stop. */
+  readonly graceMs: number;
+}
+
+/** Deaths are counted by the claim script, which knows progress from none. */
+const UNLIMITED = 1_000_000;
+
+interface Running {
+  readonly run: RequestRun;
+  readonly over: Promise<unknown>;
+}
+
+/** Takes requests off the queue, as many as the engine has rows, and hands them over when told to stop. */
+export class Consumer {
+  readonly #options: ConsumerOptions;
+  readonly #context: RunContext;
+  readonly #runningById = new Map<RequestId, Running>();
+  readonly #failure = Promise.withResolvers<never>();
+  #worker: Worker | null = null;
+  #numTaken = 0;
+  #isStopping = false;
+
+  constructor(options: ConsumerOptions, context: RunContext) {
+    this.#options = options;
+    this.#context = context;
+  }
+
+  get numRunning(): number {
+    return this.#runningById.size;
+  }
+
+  /**
+   * Works until told to stop, and returns when every request is finished or handed over.
+   *
+   * @throws {Error} a bug met in working on a request; its lock runs out and another worker takes over
+   */
+  async run(signal: AbortSignal): Promise<void> {
+    const { queue, redis, stalledCheckMs } = this.#options;
+    await listenForCancels(redis.subscriber, this.#context.keys, (id, reason) =>
+      this.#runningById.get(id)?.run.cancel(reason),
+    );
+    this.#worker = this.#openWorker();
+    using _watch = new QuietQueueWatch(this.#context, {
+      queue,
+      checkMs: stalledCheckMs,
+      hasRoom: () => this.numRunning < this.#options.maxRunning,
+      numTaken: () => this.#numTaken,
+      onStuck: () => this.#reopenWorker(),
+    });
+    await Promise.race([aborted(signal), this.#failure.promise]);
+    await Promise.race([this.#handOver(), afterMs(this.#options.graceMs)]);
+  }
+
+  #openWorker(): Worker {
+    const { queue, redis, maxRunning, lockMs, stalledCheckMs } = this.#options;
+    const { prefix, name } = this.#context.keys.queue(queue);
+    const worker = new Worker(name, (job, token) => this.#process(job, token), {
+      prefix,
+      connection: redis.command,
+      concurrency: maxRunning,
+      lockDuration: lockMs,
+      lockRenewTime: Math.floor(lockMs / 3), // so that two renewals may come late
+      stalledInterval: stalledCheckMs,
+      maxStalledCount: UNLIMITED,
+      drainDelay: 2,
+      runRetryDelay: 200,
+      removeOnComplete: { count: 0 },
+      removeOnFail: { count: 0 },
+    });
+    const { log } = this.#context;
+    worker.on('error', ({ message }) => log.warn('queue_error', { reason: message }));
+    worker.on('stalled', (id) => log.warn('request_stalled', { id }));
+    worker.on('lockRenewalFailed', (ids) => log.warn('locks_lost', { num_lost: ids.length }));
+    return worker;
+  }
+
+  /** The old one takes no more, but keeps the locks of what it has taken. */
+  #reopenWorker(): void {
+    const old = this.#worker;
+    this.#context.log.warn('consumer_reopened', { num_running: this.numRunning });
+    this.#worker = this.#openWorker();
+    void old?.close();
+  }
+
+  async #process(job: QueueJob, token: string | undefined): Promise<void> {
+    this.#numTaken += 1;
+    const id = toRequestId(job.id ?? '');
+    if (this.#isStopping) return this.#giveBack(job, token);
+    const before = this.#runningById.get(id);
+    if (before !== undefined) {
+      // Its lock ran out and came back to us.
+      await before.run.drop();
+      await before.over;
+    }
+    const run = new RequestRun(id, this.#context);
+    const over = run.run();
+    const running = { run, over };
+    this.#runningById.set(id, running);
+    try {
+      if ((await over) === 'released') await this.#giveBack(job, token);
+    } catch (error) {
+      if (error instanceof WaitingError) throw error;
+      this.#failure.reject(error);
+      await new Promise(() => undefined); // never done: neither finished nor failed
+    } finally {
+      if (this.#runningById.get(id) === running) this.#runningById.delete(id);
+    }
+  }
+
+  /** Puts the job at the head of its priority, for a worker that waits. */
+  async #giveBack(job: QueueJob, token: string | undefined): Promise<never> {
+    const { client, keys, log } = this.#context;
+    try {
+      await job.moveToWait(token);
+      // BullMQ wakes nobody for a job that goes back with a priority.
+      await client.zadd(keys.queueMarker(this.#options.queue), 0, '0');
+    } catch (error) {
+      // Its lock is lost, so that it goes back as stalled instead.
+      log.warn('give_back_refused', { id: job.id ?? null, reason: String(error) });
+    }
+    throw new WaitingError();
+  }
+
+  async #handOver(): Promise<void> {
+    this.#isStopping = true;
+    await this.#worker?.pause(true);
+    await Promise.all(Array.from(this.#runningById.values(), ({ run }) => run.release()));
+    await this.#worker?.close();
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => {
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
+
+function afterMs(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms).unref());
+}

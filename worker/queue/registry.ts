@@ -1,0 +1,72 @@
+import { type Keys, servedModelField } from '../../shared/protocol/keys.ts';
+import {
+  encodeModelCard,
+  type ModelCard,
+  type TokenizerFiles,
+} from '../../shared/protocol/model-card.ts';
+import { runScript, type ScriptHost } from '../../shared/protocol/request-scripts.ts';
+import { HEARTBEAT } from '../../shared/protocol/scripts.ts';
+import type { RedisClient } from './connection.ts';
+
+const HEARTBEAT_MS = 1000;
+/** Four heartbeats, so that a busy moment does not take a worker off the list. */
+const OVERDUE_MS = 4000;
+
+export interface Registration {
+  readonly card: ModelCard;
+  readonly tokenizerFiles: TokenizerFiles;
+  readonly workerId: string;
+}
+
+/** Tells edge what this worker serves, again and again until disposed. */
+export async function register(
+  client: RedisClient,
+  host: ScriptHost,
+  keys: Keys,
+  { card, tokenizerFiles, workerId }: Registration,
+): Promise<AsyncDisposable> {
+  const field = servedModelField({ model: card.name, fingerprint: card.fingerprint });
+  const member = `${field} ${workerId}`;
+  const tokenizer = keys.tokenizer(card.tokenizerDigest);
+  let isBeating = false;
+
+  async function beat(): Promise<void> {
+    if (isBeating) return; // Redis is away; the beat under way will be sent when it is back
+    isBeating = true;
+    try {
+      const args = [field, encodeModelCard(card), member, OVERDUE_MS];
+      if ((await client.exists(tokenizer)) === 0) await client.hset(tokenizer, tokenizerFiles);
+      await runScript(host, HEARTBEAT, [keys.modelCards, keys.workers], args);
+    } finally {
+      isBeating = false;
+    }
+  }
+
+  await beat();
+  const timer = setInterval(() => void beat().catch(() => undefined), HEARTBEAT_MS);
+  return {
+    async [Symbol.asyncDispose]() {
+      clearInterval(timer);
+      if (client.status === 'ready') await client.zrem(keys.workers, member);
+    },
+  };
+}
+
+export interface AutoSetting {
+  readonly model: string;
+  /** `weight_format`, for one. */
+  readonly setting: string;
+  /** What this worker would choose. */
+  readonly choice: string;
+}
+
+/** What a setting left to `auto` means: the choice of the first worker that asked for this model. */
+export async function settleAuto(
+  client: RedisClient,
+  keys: Keys,
+  { model, setting, choice }: AutoSetting,
+): Promise<string> {
+  const field = `${encodeURIComponent(model)}:${setting}`;
+  await client.hsetnx(keys.autoSettings, field, choice);
+  return (await client.hget(keys.autoSettings, field)) ?? choice;
+}

@@ -1,0 +1,180 @@
+import { PlatformError } from '../../shared/errors.ts';
+import type { RequestId } from '../../shared/ids.ts';
+import type { ErrorEvent } from '../../shared/protocol/event.ts';
+import { decodeJob, type Job } from '../../shared/protocol/job.ts';
+import type { Keys } from '../../shared/protocol/keys.ts';
+import type { CancelReason, Claim, RequestScripts } from '../../shared/protocol/request-scripts.ts';
+import type { Log } from '../telemetry/log.ts';
+import type { RedisClient } from './connection.ts';
+import { EventLog, type LogEnd, readPublished } from './event-log.ts';
+import type { GenerationEvent, Generator, PublishedChoice } from './generation.ts';
+
+export interface RunContext {
+  readonly client: RedisClient;
+  readonly keys: Keys;
+  readonly scripts: RequestScripts;
+  readonly generator: Generator;
+  readonly log: Log;
+  readonly workerId: string;
+  /** Claims in a row that may lead nowhere. */
+  readonly maxClaims: number;
+}
+
+/** `released`: another worker is to claim it. `over`: nothing is left to do here. */
+export type RunEnd = 'released' | 'over';
+
+/** Events after which a worker's death is not held against the request. */
+const MIN_PROGRESS = 8;
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** A request on this worker, from its claim to its end, its release, or the claim of another. */
+export class RequestRun {
+  readonly #id: RequestId;
+  readonly #context: RunContext;
+  #current: { readonly epoch: number; readonly eventLog: EventLog } | null = null;
+  #wasCancelled = false;
+  #isLeaving = false;
+  #isReleased = false;
+
+  constructor(id: RequestId, context: RunContext) {
+    this.#id = id;
+    this.#context = context;
+  }
+
+  async run(): Promise<RunEnd> {
+    const { scripts, log, workerId } = this.#context;
+    const id = this.#id;
+    for (;;) {
+      const claim = await scripts.claim(id, workerId, MIN_PROGRESS);
+      if (claim.type !== 'claimed') {
+        log.debug('request_over', { id, reason: claim.type });
+        return 'over';
+      }
+      log.info('request_claimed', { id, epoch: claim.epoch, next_seq: claim.nextSeq });
+      const end = await this.#work(claim);
+      log.info('request_left', { id, epoch: claim.epoch, end });
+      if (this.#isReleased) return 'released';
+      // Redis lost events that readers may have seen; the same bytes are written again.
+      if (end !== 'gap') return 'over';
+    }
+  }
+
+  cancel(reason: CancelReason): void {
+    if (this.#current !== null) this.#context.generator.cancel(this.#id, reason);
+  }
+
+  /** Publishes what there is and gives the request back, at a token's boundary. */
+  async release(): Promise<void> {
+    this.#isLeaving = true;
+    await this.#context.generator.release(this.#id);
+    const current = this.#current;
+    if (current === null || current.eventLog.isEnding) return;
+    await current.eventLog.flush();
+    await this.#giveBack(current.epoch);
+    current.eventLog.drop();
+  }
+
+  /** Stops without a word: the request is claimed anew. */
+  async drop(): Promise<void> {
+    this.#current?.eventLog.drop();
+    await this.#context.generator.release(this.#id);
+  }
+
+  async #work(claim: Claim): Promise<LogEnd> {
+    const { epoch, nextSeq } = claim;
+    const eventLog = new EventLog(this.#context.scripts, {
+      id: this.#id,
+      epoch,
+      nextSeq,
+      onCancel: (reason) => this.cancel(reason),
+    });
+    this.#current = { epoch, eventLog };
+    if (claim.numClaims > this.#context.maxClaims) return this.#setAside(claim, eventLog);
+    try {
+      return await this.#generate(claim, decodeJob(claim.job), eventLog);
+    } catch (error) {
+      if (!(error instanceof PlatformError)) throw error;
+      const { code, message, param } = error;
+      return end(eventLog, { type: 'error', code, message, param });
+    } finally {
+      this.#current = null;
+    }
+  }
+
+  async #generate(claim: Claim, job: Job, eventLog: EventLog): Promise<LogEnd> {
+    const { client, keys, generator } = this.#context;
+    const published = await readPublished(client, keys, job);
+    if (this.#isLeaving) {
+      await this.#giveBack(claim.epoch);
+      return 'dropped';
+    }
+    this.#wasCancelled = published.some(isCutShort);
+    generator.start(job, published, (events) => this.#take(events, claim, eventLog));
+    if (claim.cancel !== null) this.cancel(claim.cancel);
+    const clearDeadline = this.#watchDeadline(job);
+    try {
+      const logEnd = await eventLog.ended;
+      const isOurs = logEnd === 'finished' || logEnd === 'dropped';
+      if (!isOurs) await generator.release(this.#id);
+      return logEnd;
+    } finally {
+      clearDeadline();
+    }
+  }
+
+  async #giveBack(epoch: number): Promise<void> {
+    if (await this.#context.scripts.release(this.#id, epoch)) this.#isReleased = true;
+  }
+
+  #take(events: readonly GenerationEvent[], claim: Claim, eventLog: EventLog): void {
+    for (const event of events) {
+      switch (event.type) {
+        case 'echo':
+          eventLog.append([event]);
+          break;
+        case 'tokens':
+          this.#wasCancelled ||= isCutShort(event);
+          eventLog.append([event]);
+          break;
+        case 'error':
+          eventLog.finish(event, { status: 'failed', outbox: '' });
+          break;
+        case 'end': {
+          const { usage } = event;
+          const speculation = [...event.speculation];
+          const timings = { queuedMs: claim.queuedMs, ...event.timings };
+          const status = this.#wasCancelled ? 'cancelled' : 'succeeded';
+          eventLog.finish({ type: 'done', usage, timings, speculation }, { status, outbox: '' });
+        }
+      }
+    }
+  }
+
+  #watchDeadline({ deadlineMs }: Job): () => void {
+    if (deadlineMs === null) return () => undefined;
+    const restMs = Math.min(Math.max(deadlineMs - Date.now(), 0), MAX_TIMER_MS);
+    const timer = setTimeout(() => this.cancel('deadline'), restMs);
+    return () => clearTimeout(timer);
+  }
+
+  /** Every worker that took it died or gave nothing: it is answered, and kept for us to look at. */
+  async #setAside(claim: Claim, eventLog: EventLog): Promise<LogEnd> {
+    const { client, keys, log } = this.#context;
+    const claims = await client.lrange(keys.request(this.#id).claims, 0, -1);
+    const evidence = JSON.stringify({ job: claim.job, nextSeq: claim.nextSeq, claims });
+    await client.hset(keys.setAside, this.#id, evidence);
+    const numLost = claim.numClaims - 1;
+    log.error('request_set_aside', { id: this.#id, num_lost: numLost });
+    const message = `${numLost} workers were lost while they worked on this request`;
+    return end(eventLog, { type: 'error', code: 'internal', message, param: null });
+  }
+}
+
+function end(eventLog: EventLog, error: ErrorEvent): Promise<LogEnd> {
+  eventLog.finish(error, { status: 'failed', outbox: '' });
+  return eventLog.ended;
+}
+
+function isCutShort({ finishReason }: Pick<PublishedChoice, 'finishReason'>): boolean {
+  return finishReason === 'cancelled' || finishReason === 'deadline';
+}
