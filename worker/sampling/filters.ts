@@ -1,4 +1,5 @@
 import type { TokenId } from '../../shared/ids.ts';
+import { expNegative } from './exp.ts';
 import type { TokenHistory } from './history.ts';
 
 /** All filters change `logits` [vocabSize] in place; the greatest logit always survives them. */
@@ -60,8 +61,8 @@ export function keepTopK(logits: Float32Array, k: number): void {
   }
 }
 
-/** Width of a bucket of `keepTopP`, in nats under the greatest logit. */
-const BUCKET_WIDTH = 0.125;
+/** Buckets of `keepTopP` for each nat under the greatest logit; a power of two, so that scaling is exact. */
+const BUCKETS_PER_NAT = 8;
 const NUM_BUCKETS = 256;
 
 /**
@@ -81,8 +82,8 @@ export function keepTopP(logits: Float32Array, p: number, temperature: number): 
   let total = 0;
   for (let tokenId = 0; tokenId < logits.length; tokenId += 1) {
     const depth = (greatest - logits[tokenId]!) * inverse;
-    const weight = Math.exp(-depth);
-    masses[bucketOf(depth)]! += weight;
+    const weight = expNegative(depth);
+    masses[Math.min(NUM_BUCKETS - 1, Math.floor(depth * BUCKETS_PER_NAT))]! += weight;
     total += weight;
   }
 
@@ -94,22 +95,20 @@ export function keepTopP(logits: Float32Array, p: number, temperature: number): 
     boundary += 1;
   }
 
+  const first = boundary / BUCKETS_PER_NAT;
+  const end = boundary === NUM_BUCKETS - 1 ? Infinity : (boundary + 1) / BUCKETS_PER_NAT;
   const onBoundary: TokenId[] = [];
   for (let tokenId = 0; tokenId < logits.length; tokenId += 1) {
-    const bucket = bucketOf((greatest - logits[tokenId]!) * inverse);
-    if (bucket === boundary) onBoundary.push(tokenId);
-    else if (bucket > boundary) logits[tokenId] = -Infinity;
+    const depth = (greatest - logits[tokenId]!) * inverse;
+    if (depth >= end) logits[tokenId] = -Infinity;
+    else if (depth >= first) onBoundary.push(tokenId);
   }
   onBoundary.sort((a, b) => logits[b]! - logits[a]! || a - b);
   for (const tokenId of onBoundary) {
-    const weight = Math.exp((logits[tokenId]! - greatest) * inverse);
+    const weight = expNegative((greatest - logits[tokenId]!) * inverse);
     if (mass >= wanted) logits[tokenId] = -Infinity;
     mass += weight;
   }
-}
-
-function bucketOf(depth: number): number {
-  return Math.min(NUM_BUCKETS - 1, Math.floor(depth / BUCKET_WIDTH));
 }
 
 /**

@@ -27,7 +27,7 @@ export function hashDraw({ seed, position }: DrawKey): DrawHash {
 
 /** 32 uniform bits for one token of a draw. */
 export function noiseBits({ first, second }: DrawHash, tokenId: TokenId): number {
-  return mix(mix(first ^ Math.imul(tokenId + 1, 0x9e3779b1)) + second) >>> 0;
+  return mix(first ^ Math.imul(tokenId + second, 0x9e3779b1)) >>> 0;
 }
 
 /** Standard Gumbel noise from uniform bits. The uniform is never 0 or 1: the noise is in (-3.2, 22.9). */

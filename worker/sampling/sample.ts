@@ -36,7 +36,9 @@ export function sample(logits: Float32Array, temperature: number, key: DrawKey):
   let best = likeliest;
   let bestScore = logits[likeliest]! / temperature + toGumbel(noiseBits(hash, likeliest));
   for (let tokenId = 0; tokenId < logits.length; tokenId += 1) {
-    const scaled = logits[tokenId]! / temperature;
+    const logit = logits[tokenId]!;
+    if (logit === -Infinity) continue;
+    const scaled = logit / temperature;
     const bits = noiseBits(hash, tokenId);
     if (scaled + gumbelBound(bits) < bestScore) continue;
     const score = scaled + toGumbel(bits);
