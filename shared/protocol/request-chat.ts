@@ -1,0 +1,120 @@
+import { z } from 'zod';
+import { PlatformError } from '../errors.ts';
+import {
+  commonFields,
+  type GenerationOptions,
+  LIMITS,
+  text,
+  toGenerationOptions,
+} from './request-fields.ts';
+
+const partSchema = z
+  .looseObject({ type: z.string(), text: z.unknown() })
+  .transform((part, context) => {
+    if (part.type !== 'text') {
+      context.addIssue({
+        code: 'custom',
+        message: `is of type "${part.type.slice(0, 40)}"; only "text" is supported`,
+        params: { isUnsupported: true },
+      });
+      return '';
+    }
+    const parsed = text.safeParse(part.text, { reportInput: true });
+    if (parsed.success) return parsed.data;
+    for (const issue of parsed.error.issues) context.addIssue({ ...issue, path: ['text'] });
+    return '';
+  });
+
+/** Text parts are joined by line breaks. */
+const content = z.union([text, z.array(partSchema).transform((parts) => parts.join('\n'))], {
+  error: 'must be a string or an array of text parts',
+});
+
+const toolCallSchema = z.object({
+  id: text,
+  type: z.literal('function'),
+  function: z.object({ name: text, arguments: text }),
+});
+
+const name = text.max(256).optional();
+
+const messageSchema = z.discriminatedUnion(
+  'role',
+  [
+    z.object({ role: z.enum(['system', 'developer', 'user']), content, name }),
+    z.object({
+      role: z.literal('assistant'),
+      content: content.nullish(),
+      name,
+      tool_calls: z.array(toolCallSchema).nullish(),
+      function_call: z.null().optional(),
+      audio: z.null().optional(),
+    }),
+    z.object({ role: z.literal('tool'), content, tool_call_id: text }),
+  ],
+  { error: 'must be one of "system", "developer", "user", "assistant", "tool"' },
+);
+
+/** One turn of a conversation, its parts joined. */
+export interface ChatMessage {
+  readonly role: 'system' | 'developer' | 'user' | 'assistant' | 'tool';
+  readonly content: string;
+  readonly name?: string;
+  readonly toolCalls?: readonly z.infer<typeof toolCallSchema>[];
+  readonly tool_call_id?: string;
+}
+
+export const chatFields = {
+  ...commonFields,
+  messages: z.array(messageSchema).min(1),
+  max_tokens: z.int().min(1).optional(),
+  max_completion_tokens: z.int().min(1).optional(),
+  logprobs: z.boolean().default(false),
+  top_logprobs: z.int().min(0).max(LIMITS.maxTopLogprobs).optional(),
+  prediction: z.object({ type: z.literal('content'), content }).optional(),
+} as const;
+
+export const chatSchema = z.object(chatFields);
+
+export interface ChatRequest extends GenerationOptions {
+  readonly endpoint: 'chat';
+  readonly messages: readonly ChatMessage[];
+  /** `null` for as many as the context allows. */
+  readonly maxTokens: number | null;
+  readonly topLogprobs: number | null;
+  /** Text that the answer will probably repeat. */
+  readonly prediction: string | null;
+}
+
+/** @throws {PlatformError} `invalid_request` when fields contradict each other */
+export function toChatRequest(fields: z.infer<typeof chatSchema>): ChatRequest {
+  if (fields.top_logprobs !== undefined && !fields.logprobs) {
+    const message = `top_logprobs is ${fields.top_logprobs}; it needs logprobs to be true`;
+    throw new PlatformError('invalid_request', message, { param: 'top_logprobs' });
+  }
+  return {
+    ...toGenerationOptions(fields),
+    endpoint: 'chat',
+    messages: fields.messages.map(toChatMessage),
+    maxTokens: toMaxTokens(fields),
+    topLogprobs: fields.logprobs ? (fields.top_logprobs ?? 0) : null,
+    prediction: fields.prediction?.content ?? null,
+  };
+}
+
+function toMaxTokens(fields: z.infer<typeof chatSchema>): number | null {
+  const { max_tokens: older, max_completion_tokens: newer } = fields;
+  if (older !== undefined && newer !== undefined && older !== newer) {
+    const message = `max_tokens is ${older} and max_completion_tokens is ${newer}; they must be equal`;
+    throw new PlatformError('invalid_request', message, { param: 'max_completion_tokens' });
+  }
+  return newer ?? older ?? null;
+}
+
+function toChatMessage(message: z.infer<typeof messageSchema>): ChatMessage {
+  const base = { role: message.role, content: message.content ?? '' };
+  if (message.role === 'tool') return { ...base, tool_call_id: message.tool_call_id };
+  const named = message.name === undefined ? base : { ...base, name: message.name };
+  if (message.role !== 'assistant' || !message.tool_calls) return named;
+  return { ...named, toolCalls: message.tool_calls };
+}
