@@ -1,0 +1,94 @@
+import { Hono } from 'hono';
+import { cors } from 'hono/cors';
+import type { RequestId, TenantId } from '../shared/ids.ts';
+import { createModelCatalog, type ModelCatalog } from './catalog.ts';
+import { toErrorResponse, toNotFound } from './errors.ts';
+import { consoleLog, type Log } from './log.ts';
+import { authenticate } from './middleware/auth.ts';
+import { nameRequest } from './middleware/request-id.ts';
+import { chat } from './routes/chat.ts';
+import { completions } from './routes/completions.ts';
+import { health } from './routes/health.ts';
+import { models } from './routes/models.ts';
+import { requests } from './routes/requests.ts';
+import type { Transport } from './transport/transport.ts';
+
+export interface AppOptions {
+  /** Longest body that is read, in bytes. */
+  readonly maxBodyBytes: number;
+  /** How long a stream may be silent before a comment line keeps it alive. */
+  readonly heartbeatMs: number;
+  /** API keys and whose they are; `null` lets everybody in, as tenant `default`. */
+  readonly apiKeys: ReadonlyMap<string, TenantId> | null;
+  /** Aborts when the process is about to end: connections then close, but their requests go on. */
+  readonly shutdown: AbortSignal;
+  readonly now: () => number;
+  /** Draws a seed for a request that brings none: unsigned 32 bits. */
+  readonly drawSeed: () => number;
+  readonly log: Log;
+}
+
+/** What middleware leaves for the routes. */
+export interface AppEnv {
+  Bindings: Record<string, unknown>;
+  Variables: {
+    /** Of the request that this call makes or asks about; else one of its own. */
+    requestId: RequestId;
+    tenant: TenantId;
+    transport: Transport;
+    catalog: ModelCatalog;
+    options: AppOptions;
+    log: Log;
+  };
+}
+
+const EXPOSED_HEADERS = [
+  'x-request-id',
+  'x-seed',
+  'x-ignored-parameters',
+  'retry-after',
+  'content-type',
+];
+
+export const defaultOptions: AppOptions = {
+  maxBodyBytes: 8 * 1024 * 1024,
+  heartbeatMs: 15_000,
+  apiKeys: null,
+  shutdown: new AbortController().signal,
+  now: Date.now,
+  drawSeed: () => crypto.getRandomValues(new Uint32Array(1))[0] ?? 0,
+  log: consoleLog,
+};
+
+/**
+ * Builds the one app that every platform serves.
+ *
+ * @param connect called for every request; should hand out what it holds rather than open anything
+ */
+export function createApp(
+  connect: (env: AppEnv['Bindings']) => Transport,
+  overrides: Partial<AppOptions> = {},
+): Hono<AppEnv> {
+  const options = { ...defaultOptions, ...overrides };
+  const catalog = createModelCatalog();
+  const app = new Hono<AppEnv>();
+
+  app.onError((error, c) => toErrorResponse(error, c));
+  app.notFound(toNotFound);
+  app.use(nameRequest);
+  app.use(cors({ origin: '*', exposeHeaders: EXPOSED_HEADERS, maxAge: 86_400 }));
+  app.use(async (c, next) => {
+    c.set('options', options);
+    c.set('log', options.log);
+    c.set('catalog', catalog);
+    c.set('transport', connect(c.env));
+    await next();
+  });
+  app.route('/', health);
+  app.use('/v1/*', authenticate(options.apiKeys));
+  app.route('/v1/completions', completions);
+  app.route('/v1/chat/completions', chat);
+  app.route('/v1/models', models);
+  app.route('/v1/requests', requests);
+  return app;
+}

@@ -1,0 +1,68 @@
+import { PlatformError } from '../shared/errors.ts';
+
+/**
+ * Reads a request's body as JSON, at most `maxBytes` of it, whatever its headers say.
+ *
+ * @throws {PlatformError} `unsupported_media_type`, `payload_too_large`, or `invalid_request` for what is not
+ *   UTF-8 or not JSON
+ */
+export async function readJson(request: Request, maxBytes: number): Promise<unknown> {
+  checkHeaders(request.headers, maxBytes);
+  return parseJson(decodeUtf8(await readBytes(request, maxBytes)));
+}
+
+function checkHeaders(headers: Headers, maxBytes: number): void {
+  const contentType = headers.get('content-type') ?? '';
+  if (!/^application\/json *(; *charset="?utf-8"? *)?$/i.test(contentType)) {
+    const given = contentType === '' ? 'missing' : JSON.stringify(contentType.slice(0, 80));
+    const message = `content-type is ${given}; it must be application/json`;
+    throw new PlatformError('unsupported_media_type', message);
+  }
+  const encoding = headers.get('content-encoding') ?? 'identity';
+  if (encoding !== 'identity') {
+    const message = `content-encoding is ${JSON.stringify(encoding.slice(0, 80))}; only identity is supported`;
+    throw new PlatformError('unsupported_media_type', message);
+  }
+  const numBytes = Number(headers.get('content-length') ?? 0);
+  if (numBytes > maxBytes) throw tooLarge(`${numBytes} bytes`, maxBytes);
+}
+
+async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = [];
+  let numBytes = 0;
+  for await (const piece of request.body ?? []) {
+    numBytes += piece.length;
+    if (numBytes > maxBytes) throw tooLarge('longer', maxBytes);
+    pieces.push(piece);
+  }
+  const bytes = new Uint8Array(numBytes);
+  let offset = 0;
+  for (const piece of pieces) {
+    bytes.set(piece, offset);
+    offset += piece.length;
+  }
+  return bytes;
+}
+
+function decodeUtf8(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new PlatformError('invalid_request', 'the body is not valid UTF-8', { cause });
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    const reason = cause instanceof SyntaxError ? cause.message : 'unreadable';
+    const message = `the body is not valid JSON: ${reason.slice(0, 200)}`;
+    throw new PlatformError('invalid_request', message, { cause });
+  }
+}
+
+function tooLarge(size: string, maxBytes: number): PlatformError {
+  const message = `the body is ${size}; the limit is ${maxBytes} bytes`;
+  return new PlatformError('payload_too_large', message);
+}

@@ -1,0 +1,101 @@
+import type { Context } from 'hono';
+import { PlatformError } from '../../shared/errors.ts';
+import type { LoggedEvent } from '../../shared/protocol/event.ts';
+import type { Job } from '../../shared/protocol/job.ts';
+import type { GenerationRequest, ParsedRequest } from '../../shared/protocol/request.ts';
+import type { AppEnv } from '../app.ts';
+import { readJson } from '../body.ts';
+import { Connection, detach } from '../connection.ts';
+import { toPlatformError } from '../errors.ts';
+import { createJob } from '../job.ts';
+import { collect, toErrorOptions } from '../stream/collect.ts';
+import { toFrames } from '../stream/frames.ts';
+import { continued, IDLE, orIdle } from '../stream/idle.ts';
+import { createSseBody, SSE_HEADERS } from '../stream/sse.ts';
+
+type Parse = (body: unknown) => ParsedRequest<GenerationRequest>;
+
+/** Names that `x-ignored-parameters` has room for. */
+const MAX_IGNORED_NAMES = 32;
+
+/** For the log of a proxy: nobody is left to read it. */
+const CLIENT_LEFT = 499;
+
+/** Checks, queues and answers one request. */
+export async function generate(c: Context<AppEnv>, parse: Parse): Promise<Response> {
+  const { request, ignored } = parse(await readJson(c.req.raw, c.var.options.maxBodyBytes));
+  const job = await admit(c, request);
+  c.header('x-seed', String(job.sampling.seed));
+  if (ignored.length > 0) c.header('x-ignored-parameters', toNameList(ignored));
+  return await submit(c, job);
+}
+
+async function admit(c: Context<AppEnv>, request: GenerationRequest): Promise<Job> {
+  const { catalog, options, requestId, tenant, transport } = c.var;
+  const card = await catalog.find(transport, request.model);
+  const tools = await catalog.textTools(transport, card);
+  const nowMs = options.now();
+  return createJob(request, {
+    id: requestId,
+    tenant,
+    card,
+    tools,
+    nowMs,
+    drawSeed: options.drawSeed,
+  });
+}
+
+async function submit(c: Context<AppEnv>, job: Job): Promise<Response> {
+  const { options, transport } = c.var;
+  const cancel = () => transport.cancel(job.id);
+  const connection = new Connection(c.req.raw.signal, () => {
+    if (job.onDisconnect === 'continue' || options.shutdown.aborted) return;
+    // After the submission, however it went: what is not queued yet cannot be cancelled.
+    detach(c, submission.then(cancel, cancel));
+  });
+  const submission = transport.submit(job, connection.signal);
+  try {
+    const events = await submission;
+    if (job.stream) return await streamed(c, job, events, connection);
+    const response = await collect(events, job);
+    connection.finish();
+    return c.json(response);
+  } catch (error) {
+    if (connection.signal.aborted) return new Response(null, { status: CLIENT_LEFT });
+    connection.finish();
+    throw error;
+  }
+}
+
+/** A failure that comes before anything else, and before the first heartbeat is due, still gets its status. */
+async function streamed(
+  c: Context<AppEnv>,
+  job: Job,
+  events: AsyncIterable<LoggedEvent>,
+  connection: Connection,
+): Promise<Response> {
+  const { heartbeatMs } = c.var.options;
+  const iterator = events[Symbol.asyncIterator]();
+  const first = iterator.next();
+  const early = await orIdle(first, heartbeatMs);
+  if (early !== IDLE && !early.done && early.value.event.type === 'error') {
+    const { code, message, param } = early.value.event;
+    throw new PlatformError(code, message, toErrorOptions(param));
+  }
+  const frames = toFrames(continued(first, iterator), job, {
+    after: null,
+    hasFailed: false,
+    signal: connection.signal,
+    toPlatformError: (error) => toPlatformError(error, c),
+  });
+  const { leave: onDisconnect, finish: onEnd } = connection;
+  return c.body(createSseBody(frames, { heartbeatMs, onDisconnect, onEnd }), 200, SSE_HEADERS);
+}
+
+/** Names come from the client; a header has no room for all of them, nor for every character. */
+function toNameList(names: readonly string[]): string {
+  return names
+    .slice(0, MAX_IGNORED_NAMES)
+    .map((name) => encodeURIComponent(name.toWellFormed().slice(0, 64).toWellFormed()))
+    .join(', ');
+}

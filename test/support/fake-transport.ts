@@ -1,0 +1,210 @@
+import type {
+  RequestState,
+  RequestStatus,
+  ServedModel,
+  Transport,
+} from '../../edge/transport/transport.ts';
+import { invariant } from '../../shared/assert.ts';
+import { PlatformError } from '../../shared/errors.ts';
+import type { RequestId } from '../../shared/ids.ts';
+import { isTerminal, type LoggedEvent, type RequestEvent } from '../../shared/protocol/event.ts';
+import { decodeJob, encodeJob, type Job, numChoices } from '../../shared/protocol/job.ts';
+import type { ModelCard, TokenizerFiles } from '../../shared/protocol/model-card.ts';
+
+/** Plays the worker for one request: appends events, the last one included, unless `signal` aborts first. */
+export type Play = (
+  job: Job,
+  append: (event: RequestEvent) => void,
+  signal: AbortSignal,
+) => void | Promise<void>;
+
+interface Entry {
+  readonly job: Job;
+  readonly log: LoggedEvent[];
+  readonly cancelled: AbortController;
+  status: RequestStatus;
+  epoch: number;
+  /** Wakes all who wait for news of this request. */
+  news: PromiseWithResolvers<void>;
+}
+
+const FINAL: ReadonlySet<RequestStatus> = new Set(['succeeded', 'failed', 'cancelled']);
+
+/**
+ * Queue, event log and registry in memory, with the semantics of the real ones. Also the worker's side: `claim` and
+ * `append`, by hand or by a `Play` that starts with each submitted job.
+ */
+export class FakeTransport implements Transport {
+  readonly submitted: Job[] = [];
+  readonly cancelled: RequestId[] = [];
+  /** While set, everything that talks to Redis fails. */
+  isDown = false;
+  readonly #models = new Map<string, ServedModel>();
+  readonly #filesByDigest = new Map<string, TokenizerFiles>();
+  readonly #entryById = new Map<RequestId, Entry>();
+  readonly #play: Play | null;
+
+  constructor(play: Play | null = null) {
+    this.#play = play;
+  }
+
+  register(card: ModelCard, files: TokenizerFiles, numWorkers = 1): void {
+    this.#models.set(`${card.name} ${card.fingerprint}`, { card, numWorkers });
+    this.#filesByDigest.set(card.tokenizerDigest, files);
+  }
+
+  async models(): Promise<readonly ServedModel[]> {
+    await this.ping();
+    return [...this.#models.values()];
+  }
+
+  async tokenizerFiles(digest: string): Promise<TokenizerFiles> {
+    await this.ping();
+    const files = this.#filesByDigest.get(digest);
+    if (files === undefined) throw new PlatformError('unavailable', 'no tokenizer files');
+    return files;
+  }
+
+  async submit(job: Job, signal: AbortSignal): Promise<AsyncIterable<LoggedEvent>> {
+    await this.ping();
+    invariant(!this.#entryById.has(job.id), `${job.id} submitted twice`);
+    const entry: Entry = {
+      job: decodeJob(encodeJob(job)),
+      log: [],
+      cancelled: new AbortController(),
+      status: 'queued',
+      epoch: 0,
+      news: Promise.withResolvers(),
+    };
+    this.#entryById.set(job.id, entry);
+    this.submitted.push(entry.job);
+    if (this.#play !== null) this.#start(entry, this.#play);
+    return readLog(entry, -1, signal);
+  }
+
+  async open(
+    id: RequestId,
+    after: LoggedEvent['id'] | null,
+    signal: AbortSignal,
+  ): Promise<AsyncIterable<LoggedEvent>> {
+    await this.ping();
+    const entry = this.#entryById.get(id);
+    if (entry === undefined) throw new PlatformError('not_found', `no request ${id}`);
+    return readLog(entry, after?.seq ?? -1, signal);
+  }
+
+  async request(id: RequestId): Promise<RequestState | null> {
+    await this.ping();
+    const entry = this.#entryById.get(id);
+    if (entry === undefined) return null;
+    const { job, status, epoch } = entry;
+    return { id, job, status, epoch };
+  }
+
+  async cancel(id: RequestId): Promise<RequestState | null> {
+    await this.ping();
+    const entry = this.#entryById.get(id);
+    if (entry === undefined) return null;
+    this.cancelled.push(id);
+    if (!FINAL.has(entry.status)) {
+      entry.cancelled.abort();
+      if (entry.status === 'queued') endCancelled(entry);
+    }
+    return this.request(id);
+  }
+
+  async ping(): Promise<void> {
+    if (this.isDown) throw new PlatformError('unavailable', 'redis does not answer');
+  }
+
+  /** Claims a request as a worker does. @returns its epoch */
+  claim(id: RequestId): number {
+    const entry = this.#entry(id);
+    entry.epoch += 1;
+    entry.status = 'running';
+    return entry.epoch;
+  }
+
+  /** Appends as the claim `epoch`. @throws {Error} when a later claim or the end fences it out */
+  append(id: RequestId, epoch: number, event: RequestEvent): void {
+    const entry = this.#entry(id);
+    if (epoch !== entry.epoch || FINAL.has(entry.status))
+      throw new Error(`${id} ${epoch} is fenced`);
+    appendTo(entry, event);
+  }
+
+  /** Aborts when the request is cancelled. */
+  cancellation(id: RequestId): AbortSignal {
+    return this.#entry(id).cancelled.signal;
+  }
+
+  #entry(id: RequestId): Entry {
+    const entry = this.#entryById.get(id);
+    invariant(entry !== undefined, `no request ${id}`);
+    return entry;
+  }
+
+  #start(entry: Entry, play: Play): void {
+    queueMicrotask(async () => {
+      if (FINAL.has(entry.status)) return;
+      const epoch = this.claim(entry.job.id);
+      const { signal } = entry.cancelled;
+      await play(entry.job, (event) => this.append(entry.job.id, epoch, event), signal);
+    });
+  }
+}
+
+function appendTo(entry: Entry, event: RequestEvent): void {
+  entry.log.push({ id: { epoch: Math.max(entry.epoch, 1), seq: entry.log.length }, event });
+  if (event.type === 'error') entry.status = 'failed';
+  if (event.type === 'done')
+    entry.status = entry.cancelled.signal.aborted ? 'cancelled' : 'succeeded';
+  const { news } = entry;
+  entry.news = Promise.withResolvers();
+  news.resolve();
+}
+
+/** Of a request that no worker has: whoever cancels it also writes its end. */
+function endCancelled(entry: Entry): void {
+  for (let choice = 0; choice < numChoices(entry.job); choice += 1) {
+    const finishReason = 'cancelled';
+    appendTo(entry, {
+      type: 'tokens',
+      choice,
+      tokenIds: [],
+      text: '',
+      logprobs: null,
+      finishReason,
+    });
+  }
+  appendTo(entry, doneOf({ promptTokens: 0, completionTokens: 0 }));
+}
+
+export function doneOf(counts: { promptTokens: number; completionTokens: number }): RequestEvent {
+  const usage = {
+    ...counts,
+    cachedTokens: 0,
+    acceptedPredictionTokens: 0,
+    rejectedPredictionTokens: 0,
+  };
+  const timings = { queuedMs: 0, prefillMs: 0, decodeMs: 0 };
+  return { type: 'done', usage, timings, speculation: [] };
+}
+
+async function* readLog(
+  entry: Entry,
+  afterSeq: number,
+  signal: AbortSignal,
+): AsyncGenerator<LoggedEvent> {
+  const aborted = Promise.withResolvers<void>();
+  signal.addEventListener('abort', () => aborted.resolve());
+  for (let seq = afterSeq + 1; !signal.aborted; seq += 1) {
+    while (seq >= entry.log.length && !signal.aborted && !FINAL.has(entry.status)) {
+      await Promise.race([entry.news.promise, aborted.promise]);
+    }
+    const logged = entry.log[seq];
+    if (logged === undefined || signal.aborted) return;
+    yield logged;
+    if (isTerminal(logged.event)) return;
+  }
+}
