@@ -22,6 +22,8 @@ const environmentSchema = z
     STALLED_CHECK_MS: positiveInt.min(100).default(1000),
     /** A worker that was told to stop hands its requests over within this time. */
     GRACE_MS: positiveInt.default(10_000),
+    /** How long the log of an ended request can be read. */
+    RETENTION_MS: positiveInt.default(3_600_000),
     METRICS_PORT: z.coerce.number().int().min(0).max(65_535).optional(),
     LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
   })
@@ -51,6 +53,7 @@ export function loadConfig(environment: NodeJS.ProcessEnv) {
     limits: { maxSequences: env.MAX_SEQUENCES, maxBatchedTokens: env.MAX_BATCHED_TOKENS },
     lock: { lockMs: env.LOCK_MS, stalledCheckMs: env.STALLED_CHECK_MS },
     graceMs: env.GRACE_MS,
+    retentionMs: env.RETENTION_MS,
     metricsPort: env.METRICS_PORT ?? null,
     logLevel: env.LOG_LEVEL,
   } as const;

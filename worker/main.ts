@@ -1,0 +1,88 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { Keys } from '../shared/protocol/keys.ts';
+import type { ModelCard, TokenizerFiles } from '../shared/protocol/model-card.ts';
+import { RequestScripts } from '../shared/protocol/request-scripts.ts';
+import { loadConfig } from './config.ts';
+import { connectRedis } from './queue/connection.ts';
+import { Consumer } from './queue/consumer.ts';
+import { register } from './queue/registry.ts';
+import { retryingHost } from './queue/retry.ts';
+import { createLog } from './telemetry/log.ts';
+import { EngineClient } from './thread/client.ts';
+import type { OpenedModel } from './thread/opened-model.ts';
+
+/** Deaths of workers that a request may cause: the third is its end. */
+const MAX_CLAIMS = 3;
+
+/** `npm run worker`: everything is made here, in order, and closed in reverse however it ends. */
+async function main(): Promise<void> {
+  const config = loadConfig(process.env);
+  const workerId = randomUUID();
+  const log = createLog(config.logLevel, { worker: workerId.slice(0, 8) });
+  const shutdown = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => shutdown.abort());
+  }
+
+  const keys = new Keys();
+  await using redis = await connectRedis(config.redisUrl);
+  await using engine = await EngineClient.open({ ...config.model, limits: config.limits });
+  const card = toCard(config.model.name, engine.model);
+  const host = retryingHost(redis.command, log);
+  const { tokenizerFiles } = engine.model;
+  await using _registration = await register(redis.command, host, keys, {
+    card,
+    tokenizerFiles,
+    workerId,
+  });
+  const consumer = new Consumer(
+    {
+      queue: { model: card.name, fingerprint: card.fingerprint },
+      redis,
+      maxRunning: config.limits.maxSequences,
+      ...config.lock,
+      graceMs: config.graceMs,
+    },
+    {
+      client: redis.command,
+      keys,
+      scripts: new RequestScripts(host, keys, {
+        isCluster: redis.isCluster,
+        retentionMs: config.retentionMs,
+      }),
+      generator: engine,
+      log,
+      workerId,
+      maxClaims: MAX_CLAIMS,
+    },
+  );
+  log.info('worker_ready', { model: card.name, fingerprint: card.fingerprint });
+  await consumer.run(shutdown.signal);
+  log.info('worker_stopped');
+}
+
+function toCard(name: string, model: OpenedModel): ModelCard {
+  return {
+    name,
+    createdMs: Date.now(),
+    architecture: model.architecture,
+    vocabSize: model.shape.vocabSize,
+    maxSequenceTokens: model.shape.maxSequenceTokens,
+    eosTokenIds: [...model.eosTokenIds],
+    tokenizerDigest: digestOf(model.tokenizerFiles),
+    fingerprint: model.fingerprint,
+    canSlide: false,
+    defaults: model.defaults,
+  };
+}
+
+function digestOf({ tokenizerJson, tokenizerConfigJson }: TokenizerFiles): string {
+  return createHash('sha256').update(tokenizerJson).update(tokenizerConfigJson).digest('hex');
+}
+
+try {
+  await main();
+} catch (error) {
+  console.error(error instanceof Error ? `worker: ${error.message}` : error);
+  process.exit(1);
+}
