@@ -1,0 +1,272 @@
+import { Queue } from 'bullmq';
+import { z } from 'zod';
+import { PlatformError } from '../../shared/errors.ts';
+import type { RequestId } from '../../shared/ids.ts';
+import { eventsOfUnbegun } from '../../shared/protocol/cancelled.ts';
+import {
+  type EventId,
+  encodeEvent,
+  encodeEventId,
+  type LoggedEvent,
+} from '../../shared/protocol/event.ts';
+import { decodeJob, encodeJob, type Job } from '../../shared/protocol/job.ts';
+import { Keys, servedModelField } from '../../shared/protocol/keys.ts';
+import {
+  decodeModelCard,
+  type TokenizerFiles,
+  tokenizerFilesSchema,
+} from '../../shared/protocol/model-card.ts';
+import {
+  type CancelReason,
+  RequestScripts,
+  runScript,
+} from '../../shared/protocol/request-scripts.ts';
+import { SERVED_MODELS } from '../../shared/protocol/scripts.ts';
+import { EventReader, type EventSource, PAGE_SIZE } from './event-reader.ts';
+import { connectRedis, type RedisClient, type RedisConnections } from './redis-connection.ts';
+import { Subscriptions } from './subscriptions.ts';
+import {
+  REQUEST_STATUSES,
+  type RequestState,
+  type RequestStatus,
+  type ServedModel,
+  type Transport,
+} from './transport.ts';
+
+export interface RedisTransportOptions {
+  /** Where every name in Redis begins. */
+  readonly prefix?: string;
+  /** How long a request that was cancelled before it began is kept. */
+  readonly retentionMs?: number;
+}
+
+const HOUR_MS = 3_600_000;
+const ADD_WITHIN_MS = 2000;
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+const servedModelsSchema = z.tuple([z.array(z.string()), z.array(z.string())]);
+
+/** @throws {Error} naming the address when no Redis answers there */
+export async function openRedisTransport(
+  url: string,
+  options: RedisTransportOptions = {},
+): Promise<RedisTransport> {
+  return new RedisTransport(await connectRedis(url), options);
+}
+
+/** The transport over one command and one subscriber connection. */
+export class RedisTransport implements Transport, AsyncDisposable {
+  readonly #connections: RedisConnections;
+  readonly #client: RedisClient;
+  readonly #keys: Keys;
+  readonly #scripts: RequestScripts;
+  readonly #subscriptions: Subscriptions;
+  readonly #queueByName = new Map<string, Queue>();
+
+  constructor(connections: RedisConnections, options: RedisTransportOptions = {}) {
+    const { command, subscriber, isCluster } = connections;
+    this.#connections = connections;
+    this.#client = command;
+    this.#keys = new Keys(options.prefix);
+    const retentionMs = options.retentionMs ?? HOUR_MS;
+    this.#scripts = new RequestScripts(command, this.#keys, { isCluster, retentionMs });
+    this.#subscriptions = new Subscriptions(subscriber, { isCluster });
+  }
+
+  async models(): Promise<readonly ServedModel[]> {
+    const keys = [this.#keys.modelCards, this.#keys.workers];
+    const reply = await reach(() => runScript(this.#client, SERVED_MODELS, keys, []));
+    const [cards, members] = servedModelsSchema.parse(reply);
+    const models: ServedModel[] = [];
+    for (let i = 0; i + 1 < cards.length; i += 2) {
+      const numWorkers = members.filter((member) => member.startsWith(`${cards[i]} `)).length;
+      models.push({ card: decodeModelCard(cards[i + 1] ?? ''), numWorkers });
+    }
+    return models;
+  }
+
+  async tokenizerFiles(digest: string): Promise<TokenizerFiles> {
+    const files = await reach(() => this.#client.hgetall(this.#keys.tokenizer(digest)));
+    const parsed = tokenizerFilesSchema.safeParse(files);
+    if (!parsed.success) throw unavailable(`no tokenizer ${digest.slice(0, 12)} is stored`);
+    return parsed.data;
+  }
+
+  async submit(job: Job, signal: AbortSignal): Promise<AsyncIterable<LoggedEvent>> {
+    const from = { after: null, hasPast: false };
+    const { reader, leave } = await this.#listen(job.id, from, signal, async (reader) => {
+      const isNew = await reach(() => this.#scripts.create(job.id, encodeJob(job)));
+      if (!isNew) reader.onGap();
+    });
+    try {
+      await this.#add(job);
+    } catch (error) {
+      leave();
+      throw error;
+    }
+    const clearDeadline = this.#watchDeadline(job);
+    return untilOver(reader, signal, () => {
+      clearDeadline();
+      leave();
+    });
+  }
+
+  async open(
+    id: RequestId,
+    after: EventId | null,
+    signal: AbortSignal,
+  ): Promise<AsyncIterable<LoggedEvent>> {
+    const { state } = this.#keys.request(id);
+    const from = { after, hasPast: true };
+    const { reader, leave } = await this.#listen(id, from, signal, async () => {
+      const isKept = await reach(() => this.#client.exists(state));
+      if (isKept === 0) throw new PlatformError('not_found', `no request ${id} is kept`);
+    });
+    return untilOver(reader, signal, leave);
+  }
+
+  async request(id: RequestId): Promise<RequestState | null> {
+    const { state } = this.#keys.request(id);
+    const fields = await reach(() => this.#client.hmget(state, 'status', 'job', 'epoch'));
+    const [status, job, epoch] = fields;
+    if (!status || !job) return null;
+    return { id, status: toStatus(status), job: decodeJob(job), epoch: Number(epoch) };
+  }
+
+  async cancel(id: RequestId): Promise<RequestState | null> {
+    const state = await this.request(id);
+    if (state === null) return null;
+    await this.#cancel(state.job, 'cancelled');
+    return this.request(id);
+  }
+
+  async ping(): Promise<void> {
+    await reach(() => this.#client.ping());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#connections.command.disconnect();
+    this.#connections.subscriber.disconnect();
+  }
+
+  /** A reader that hears its request by the time this resolves, together with `meanwhile`. */
+  async #listen(
+    id: RequestId,
+    from: { readonly after: EventId | null; readonly hasPast: boolean },
+    signal: AbortSignal,
+    meanwhile: (reader: EventReader) => Promise<void>,
+  ): Promise<{ readonly reader: EventReader; readonly leave: () => void }> {
+    const reader = new EventReader(this.#sourceOf(id), from, signal);
+    const channel = this.#keys.request(id).events;
+    const listening = reach(() => this.#subscriptions.listen(channel, reader));
+    try {
+      const [leave] = await Promise.all([listening, meanwhile(reader)]);
+      return { reader, leave };
+    } catch (error) {
+      void listening.then(
+        (leave) => leave(),
+        () => undefined, // nothing to leave
+      );
+      throw error;
+    }
+  }
+
+  #sourceOf(id: RequestId): EventSource {
+    const { log, state } = this.#keys.request(id);
+    return {
+      readLog: async (after) => {
+        const start = after === null ? '-' : `(${encodeEventId(after)}`;
+        const entries = await reach(() => this.#client.xrange(log, start, '+', 'COUNT', PAGE_SIZE));
+        return entries.map(([entryId, fields]) => [entryId, fields[1] ?? ''] as const);
+      },
+      exists: async () => (await reach(() => this.#client.exists(state))) === 1,
+    };
+  }
+
+  async #add(job: Job): Promise<void> {
+    const name = servedModelField(job);
+    const queue = this.#queueByName.get(name) ?? this.#openQueue(job);
+    this.#queueByName.set(name, queue);
+    const { id, priority } = job;
+    const options = { jobId: id, priority, removeOnComplete: true, removeOnFail: true };
+    try {
+      await reach(() => within(ADD_WITHIN_MS, queue.add('request', {}, options)));
+    } catch (error) {
+      this.#queueByName.delete(name); // one that failed to begin stays failed
+      throw error;
+    }
+  }
+
+  #openQueue(job: Job): Queue {
+    const { prefix, name } = this.#keys.queue(job);
+    const queue = new Queue(name, { prefix, connection: this.#client, skipMetasUpdate: true });
+    queue.on('error', () => undefined); // told by the call that fails
+    return queue;
+  }
+
+  async #cancel(job: Job, reason: CancelReason): Promise<void> {
+    const payloads = eventsOfUnbegun(job, reason, Date.now()).map(encodeEvent);
+    await reach(() => this.#scripts.cancel(job.id, reason, payloads));
+  }
+
+  /** Ends a request that no worker has begun in time; a worker ends what it has begun. */
+  #watchDeadline(job: Job): () => void {
+    if (job.deadlineMs === null) return () => undefined;
+    const restMs = Math.min(Math.max(job.deadlineMs - Date.now(), 0), MAX_TIMER_MS);
+    const timer = setTimeout(() => {
+      this.#cancel(job, 'deadline').catch(() => undefined); // the worker that claims it will do so
+    }, restMs);
+    return () => clearTimeout(timer);
+  }
+}
+
+/** @param leave called once or twice: at the end, and when the signal aborts, read or not */
+function untilOver(
+  reader: EventReader,
+  signal: AbortSignal,
+  leave: () => void,
+): AsyncIterable<LoggedEvent> {
+  signal.addEventListener('abort', leave);
+  if (signal.aborted) leave();
+  return (async function* () {
+    try {
+      yield* reader.read();
+    } finally {
+      signal.removeEventListener('abort', leave);
+      leave();
+    }
+  })();
+}
+
+function toStatus(text: string): RequestStatus {
+  const status = REQUEST_STATUSES.find((known) => known === text);
+  if (status === undefined) {
+    throw new PlatformError('protocol_mismatch', `unknown status: ${text}`);
+  }
+  return status;
+}
+
+function unavailable(reason: string, cause?: unknown): PlatformError {
+  const message = `${reason}; try again`;
+  return new PlatformError('unavailable', message, { cause, retryAfterSeconds: 1 });
+}
+
+/** What Redis does not do, for whatever reason, can be tried again. */
+async function reach<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    if (error instanceof PlatformError) throw error;
+    throw unavailable('the queue cannot be reached', error);
+  }
+}
+
+async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => late.reject(new Error(`no answer within ${ms} ms`)), ms);
+  try {
+    return await Promise.race([promise, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

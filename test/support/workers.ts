@@ -1,0 +1,79 @@
+import type { RedisTransport } from '../../edge/transport/redis-transport.ts';
+import { isTerminal, type LoggedEvent } from '../../shared/protocol/event.ts';
+import type { Job } from '../../shared/protocol/job.ts';
+import { Keys } from '../../shared/protocol/keys.ts';
+import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
+import { connectRedis } from '../../worker/queue/connection.ts';
+import { Consumer, type ConsumerOptions } from '../../worker/queue/consumer.ts';
+import type { Generator } from '../../worker/queue/generation.ts';
+import { retryingHost } from '../../worker/queue/retry.ts';
+import { createLog } from '../../worker/telemetry/log.ts';
+
+export interface TestWorker extends AsyncDisposable {
+  readonly consumer: Consumer;
+  /** Tells it to hand over and waits until it has. */
+  stop(): Promise<void>;
+  /** Cuts it off from Redis for good, as a killed process is. */
+  kill(): void;
+}
+
+export const testQueue = { model: 'scripted', fingerprint: 'fp' };
+
+/** A worker with a generator of the test's, in this process; `jobOf()` goes to its queue. */
+export async function openTestWorker(
+  url: string,
+  generator: Generator,
+  overrides: Partial<ConsumerOptions> & { readonly workerId?: string } = {},
+): Promise<TestWorker> {
+  const redis = await connectRedis(url);
+  const keys = new Keys();
+  const log = createLog('silent');
+  const host = retryingHost(redis.command, log);
+  const scripts = new RequestScripts(host, keys, {
+    isCluster: redis.isCluster,
+    retentionMs: 60_000,
+  });
+  const { workerId = 'worker', ...rest } = overrides;
+  const consumer = new Consumer(
+    {
+      queue: testQueue,
+      redis,
+      maxRunning: 8,
+      lockMs: 600,
+      stalledCheckMs: 200,
+      graceMs: 5000,
+      ...rest,
+    },
+    { client: redis.command, keys, scripts, generator, log, workerId, maxClaims: 3 },
+  );
+  const shutdown = new AbortController();
+  const over = consumer.run(shutdown.signal).catch((error: unknown) => error);
+  async function stop(): Promise<void> {
+    shutdown.abort();
+    await over;
+    await redis[Symbol.asyncDispose]();
+  }
+  return {
+    consumer,
+    stop,
+    kill: () => void redis[Symbol.asyncDispose](),
+    [Symbol.asyncDispose]: stop,
+  };
+}
+
+/** What readers of one request saw: the text of each choice, and how it ended. */
+export async function readAll(events: AsyncIterable<LoggedEvent>) {
+  const texts: string[] = [];
+  const ids: string[] = [];
+  let last: LoggedEvent['event'] | null = null;
+  for await (const { id, event } of events) {
+    ids.push(`${id.epoch}-${id.seq}`);
+    last = event;
+    if (event.type === 'tokens') texts[event.choice] = (texts[event.choice] ?? '') + event.text;
+  }
+  return { texts, ids, last, isComplete: last !== null && isTerminal(last) };
+}
+
+export async function generate(transport: RedisTransport, job: Job) {
+  return readAll(await transport.submit(job, new AbortController().signal));
+}
