@@ -85,6 +85,20 @@ export class KvCache {
     row.bank.freezeTail(row.index, row.numTokens / BLOCK_SIZE - 1);
   }
 
+  /**
+   * Forgets what was appended last, as when a draft model's own draft was wrong. Reaches back to the begin of
+   * the block that was filled last: until something is appended behind it, the tail still holds it.
+   */
+  truncate(row: CacheRow, numTokens: number): void {
+    const owned = this.#own(row);
+    const blockStart = Math.floor((owned.numTokens - 1) / BLOCK_SIZE) * BLOCK_SIZE;
+    invariant(
+      numTokens >= blockStart && numTokens <= owned.numTokens,
+      `a row of ${owned.numTokens} tokens cannot be cut to ${numTokens}`,
+    );
+    owned.numTokens = numTokens;
+  }
+
   /** Appends a whole block, as from the prefix cache. The row's tail must be empty. */
   appendBlock(row: CacheRow, block: FrozenBlock): void {
     const owned = this.#own(row);

@@ -6,10 +6,10 @@ import type { Job } from '../../shared/protocol/job.ts';
 import type { NewTokens } from '../cache/bank.ts';
 import { KvCache } from '../cache/kv-cache.ts';
 import type { ModelRunner } from '../model/runner.ts';
-import { buildBatches } from './batch.ts';
+import { buildBatches, type RowRead } from './batch.ts';
 import { Generation, type GenerationContext } from './generation.ts';
 import { Scheduler, type SchedulerLimits } from './scheduler.ts';
-import type { StepOutput } from './step.ts';
+import { type Chunk, numLogits, type StepOutput } from './step.ts';
 import { TokenSelector } from './token-selector.ts';
 
 /** What a step, or a command between steps, has to say of one request. */
@@ -76,15 +76,15 @@ export class Engine {
 
   /** Advances every scheduled sequence once. */
   async step(): Promise<void> {
-    const scheduled = this.#scheduler.schedule();
-    const batches = buildBatches(scheduled, this.#cache, this.#runner.shape.slidingWindow);
+    const reads = this.#scheduler.schedule().map(toRead);
+    const batches = buildBatches(reads, this.#cache, this.#runner.shape.slidingWindow);
     const results: (readonly [StepOutput, NewTokens])[] = [];
-    for (const { input, chunks } of batches) {
+    for (const { input, reads } of batches) {
       const { logits, newKeys, newValues } = await this.#runner.run(input);
-      for (const batched of chunks) {
-        const output = this.#selector.select(batched, logits);
-        const { numNewTokens } = input;
-        results.push([output, { newKeys, newValues, numNewTokens, row: batched.row }]);
+      const { numNewTokens } = input;
+      for (const { read, row, firstLogits } of reads) {
+        const output = this.#selector.select(read.chunk, logits, firstLogits);
+        results.push([output, { newKeys, newValues, numNewTokens, row }]);
       }
     }
     // Only now, since appending may move rows, and later calls were laid out where they lay.
@@ -119,4 +119,15 @@ export class Engine {
     generation.add(output);
     if (sequence.finishReason !== null) this.#scheduler.remove(sequence);
   }
+}
+
+interface ChunkRead extends RowRead {
+  readonly chunk: Chunk;
+}
+
+function toRead(chunk: Chunk): ChunkRead {
+  const { row } = chunk.sequence;
+  invariant(row !== null, 'a scheduled sequence has a row');
+  const tokenIds = chunk.sequence.pendingTokenIds(chunk.numTokens);
+  return { chunk, row, tokenIds, numLogits: numLogits(chunk) };
 }

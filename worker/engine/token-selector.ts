@@ -3,9 +3,8 @@ import type { FinishReason, TokenLogprobs, TokenText } from '../../shared/protoc
 import { TokenChooser } from '../sampling/choose.ts';
 import { logSumExp, topLogprobs } from '../sampling/logprobs.ts';
 import { verify } from '../speculative/verify.ts';
-import { type BatchedChunk, numLogits } from './batch.ts';
 import type { Sequence } from './sequence.ts';
-import type { StepOutput } from './step.ts';
+import { type Chunk, numLogits, type StepOutput } from './step.ts';
 
 /** Text and bytes of a token by itself. */
 export type DescribeToken = (tokenId: TokenId) => Pick<TokenText, 'text' | 'bytes'>;
@@ -25,9 +24,9 @@ export class TokenSelector {
   /**
    * Takes the tokens that a chunk gives into its sequence.
    *
-   * @param logits [numLogits of the call, vocabSize]
+   * @param logits [n, vocabSize], the chunk's from row `firstLogits` on
    */
-  select({ chunk, firstLogits }: BatchedChunk, logits: Float32Array): StepOutput {
+  select(chunk: Chunk, logits: Float32Array, firstLogits: number): StepOutput {
     const { sequence, numTokens } = chunk;
     const start = sequence.numComputedTokens;
     const numRows = numLogits(chunk);
