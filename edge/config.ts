@@ -1,0 +1,61 @@
+import { z } from 'zod';
+import { toTenantId } from '../shared/ids.ts';
+
+/** `key:tenant,...`; keys hold no comma, tenants no colon. */
+const apiKeysSchema = z.string().transform((text, context) => {
+  const pairs = text.split(',').map((entry) => /^\s*(\S+):([\w.-]{1,64})\s*$/.exec(entry));
+  const keys = new Map(
+    pairs
+      .filter((pair) => pair !== null)
+      .map(([, key = '', tenant = '']) => [key, toTenantId(tenant)]),
+  );
+  if (pairs.includes(null) || keys.size !== pairs.length) {
+    context.addIssue({ code: 'custom', message: 'must be key:tenant pairs, joined by commas' });
+  }
+  return keys;
+});
+
+/** What the edge wants to know on any platform, each with the name of its variable or binding. */
+export const appEnvironmentSchema = z.object({
+  API_KEYS: apiKeysSchema.optional(),
+  MAX_BODY_BYTES: z.coerce
+    .number()
+    .int()
+    .min(1024)
+    .default(8 * 1024 * 1024),
+  HEARTBEAT_MS: z.coerce.number().int().min(1).default(15_000),
+});
+
+const environmentSchema = appEnvironmentSchema.extend({
+  PORT: z.coerce.number().int().min(0).max(65_535).default(8787),
+  HOST: z.string().min(1).default('0.0.0.0'),
+  REDIS_URL: z.url({ protocol: /^rediss?$/ }),
+  /** Streams that have not ended so long after a signal are cut; their clients resume elsewhere. */
+  GRACE_MS: z.coerce.number().int().min(0).default(10_000),
+});
+
+export function toAppOptions(env: z.infer<typeof appEnvironmentSchema>) {
+  return {
+    apiKeys: env.API_KEYS ?? null,
+    maxBodyBytes: env.MAX_BODY_BYTES,
+    heartbeatMs: env.HEARTBEAT_MS,
+  } as const;
+}
+
+/**
+ * Reads the environment once, at start; nothing else in the edge looks at it.
+ *
+ * @throws {Error} listing every variable that is missing or wrong
+ */
+export function loadConfig(environment: Readonly<Record<string, string | undefined>>) {
+  const parsed = environmentSchema.safeParse(environment);
+  if (!parsed.success) throw new Error(`bad environment\n${z.prettifyError(parsed.error)}`);
+  const env = parsed.data;
+  return {
+    port: env.PORT,
+    hostname: env.HOST,
+    redisUrl: env.REDIS_URL,
+    graceMs: env.GRACE_MS,
+    app: toAppOptions(env),
+  } as const;
+}

@@ -1,0 +1,62 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { getRequestListener } from '@hono/node-server';
+import { type AppOptions, createApp } from './app.ts';
+import type { Transport } from './transport/transport.ts';
+
+export interface ServerOptions {
+  /** 0 for any that is free. */
+  readonly port: number;
+  readonly hostname: string;
+  readonly app: Partial<Omit<AppOptions, 'shutdown'>>;
+}
+
+/** The app, listening. */
+export interface EdgeServer {
+  readonly port: number;
+  /** Takes no more requests, waits for those there are, and cuts what is left after `graceMs`. */
+  close(graceMs: number): Promise<void>;
+}
+
+/** @throws {Error} saying what to do when the port is taken */
+export async function listen(transport: Transport, options: ServerOptions): Promise<EdgeServer> {
+  const cut = new AbortController();
+  const app = createApp(() => transport, { ...options.app, shutdown: cut.signal });
+  const server = createServer(getRequestListener(app.fetch));
+  let isClosing = false;
+  server.on('request', (_, response) => {
+    response.on('close', () => {
+      // A kept-alive connection would hold the server open for as long as its client likes.
+      if (isClosing) setImmediate(() => server.closeIdleConnections());
+    });
+  });
+  const { port, hostname } = options;
+  server.listen(port, hostname);
+  try {
+    await once(server, 'listening');
+  } catch (cause) {
+    throw new Error(describeFailure(cause, `${hostname}:${port}`), { cause });
+  }
+  const address = server.address();
+  return {
+    port: typeof address === 'object' && address !== null ? address.port : port,
+    async close(graceMs) {
+      isClosing = true;
+      const closed = once(server, 'close');
+      server.close();
+      const timer = setTimeout(() => {
+        cut.abort(); // first, so that a connection we cut is not taken for a client that left
+        server.closeAllConnections();
+      }, graceMs);
+      await closed;
+      clearTimeout(timer);
+    },
+  };
+}
+
+function describeFailure(cause: unknown, address: string): string {
+  const code = cause instanceof Error && 'code' in cause ? cause.code : null;
+  if (code === 'EADDRINUSE') return `${address} is taken; stop what listens there or set PORT`;
+  if (code === 'EACCES') return `no permission to listen on ${address}; set PORT to 1024 or more`;
+  return `cannot listen on ${address}: ${cause instanceof Error ? cause.message : cause}`;
+}
