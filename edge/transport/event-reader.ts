@@ -11,8 +11,8 @@ import type { ChannelListener } from './subscriptions.ts';
 export interface EventSource {
   /** The next entries of the log after `after`, as `[id, event]`; fewer than `PAGE_SIZE` at its end. */
   readLog(after: EventId | null): Promise<readonly (readonly [string, string])[]>;
-  /** Whether the request is still kept. */
-  exists(): Promise<boolean>;
+  /** `gone` when the request is unknown or no longer kept. */
+  stage(): Promise<'open' | 'ended' | 'gone'>;
 }
 
 export const PAGE_SIZE = 200;
@@ -34,6 +34,7 @@ export class EventReader implements ChannelListener {
   readonly #signal: AbortSignal;
   #last: EventId | null;
   #mustReadLog: boolean;
+  #hasEnded = false;
   #live: string[] = [];
   #numBuffered = 0;
   #wake: () => void = () => undefined;
@@ -66,6 +67,12 @@ export class EventReader implements ChannelListener {
     this.#wake();
   }
 
+  /** Nothing will be added to the log. */
+  onEnded(): void {
+    this.#hasEnded = true;
+    this.onGap();
+  }
+
   /** Past the last event it was given; ends after the terminal one, or with the signal. */
   async *read(): AsyncGenerator<LoggedEvent, void, undefined> {
     while (!this.#signal.aborted) {
@@ -74,7 +81,9 @@ export class EventReader implements ChannelListener {
         yield event;
         if (isTerminal(event.event)) return;
       } else if (this.#mustReadLog) {
-        for (const logged of await this.#nextPage()) {
+        const page = await this.#nextPage();
+        if (page.length === 0 && this.#hasEnded) return;
+        for (const logged of page) {
           if (this.#signal.aborted) return;
           this.#last = logged.id;
           yield logged;
@@ -115,9 +124,10 @@ export class EventReader implements ChannelListener {
   }
 
   async #checkLog(): Promise<void> {
-    const isKept = await this.#patiently(() => this.#source.exists());
-    if (!isKept) throw new PlatformError('worker_lost', 'the request is no longer kept');
-    this.#mustReadLog = true;
+    const stage = await this.#patiently(() => this.#source.stage());
+    if (stage === 'gone') throw new PlatformError('worker_lost', 'the request is no longer kept');
+    if (stage === 'ended') this.onEnded();
+    else this.#mustReadLog = true;
   }
 
   /** Resolves at the next message, gap or abort, or after a while without. */

@@ -116,11 +116,11 @@ export class RedisTransport implements Transport, AsyncDisposable {
     after: EventId | null,
     signal: AbortSignal,
   ): Promise<AsyncIterable<LoggedEvent>> {
-    const { state } = this.#keys.request(id);
     const from = { after, hasPast: true };
-    const { reader, leave } = await this.#listen(id, from, signal, async () => {
-      const isKept = await reach(() => this.#client.exists(state));
-      if (isKept === 0) throw new PlatformError('not_found', `no request ${id} is kept`);
+    const { reader, leave } = await this.#listen(id, from, signal, async (reader) => {
+      const stage = await this.#stageOf(id);
+      if (stage === 'gone') throw new PlatformError('not_found', `no request ${id} is kept`);
+      if (stage === 'ended') reader.onEnded();
     });
     return untilOver(reader, signal, leave);
   }
@@ -172,15 +172,21 @@ export class RedisTransport implements Transport, AsyncDisposable {
   }
 
   #sourceOf(id: RequestId): EventSource {
-    const { log, state } = this.#keys.request(id);
+    const { log } = this.#keys.request(id);
     return {
       readLog: async (after) => {
         const start = after === null ? '-' : `(${encodeEventId(after)}`;
         const entries = await reach(() => this.#client.xrange(log, start, '+', 'COUNT', PAGE_SIZE));
         return entries.map(([entryId, fields]) => [entryId, fields[1] ?? ''] as const);
       },
-      exists: async () => (await reach(() => this.#client.exists(state))) === 1,
+      stage: () => this.#stageOf(id),
     };
+  }
+
+  async #stageOf(id: RequestId): Promise<'open' | 'ended' | 'gone'> {
+    const status = await reach(() => this.#client.hget(this.#keys.request(id).state, 'status'));
+    if (status === null) return 'gone';
+    return status === 'queued' || status === 'running' ? 'open' : 'ended';
   }
 
   async #add(job: Job): Promise<void> {
