@@ -3,32 +3,45 @@ import { PlatformError } from '../errors.ts';
 import {
   commonFields,
   type GenerationOptions,
+  HALF_PAIR,
   LIMITS,
   text,
   toGenerationOptions,
 } from './request-fields.ts';
 
-const partSchema = z
-  .looseObject({ type: z.string(), text: z.unknown() })
-  .transform((part, context) => {
-    if (part.type !== 'text') {
-      context.addIssue({
-        code: 'custom',
-        message: `is of type "${part.type.slice(0, 40)}"; only "text" is supported`,
-        params: { isUnsupported: true },
-      });
-      return '';
-    }
-    const parsed = text.safeParse(part.text, { reportInput: true });
-    if (parsed.success) return parsed.data;
-    for (const issue of parsed.error.issues) context.addIssue({ ...issue, path: ['text'] });
-    return '';
-  });
+interface Fault {
+  readonly path: (string | number)[];
+  readonly message: string;
+  readonly isUnsupported?: true;
+}
 
-/** Text parts are joined by line breaks. */
-const content = z.union([text, z.array(partSchema).transform((parts) => parts.join('\n'))], {
-  error: 'must be a string or an array of text parts',
+/** A message's content: a string, or text parts, which are joined by line breaks. */
+const content = z.unknown().transform((value, context) => {
+  const parts = Array.isArray(value) ? value.map(readPart) : [readText(value, [])];
+  const fault = parts.find((part) => typeof part !== 'string');
+  if (fault === undefined) return parts.join('\n');
+  const { path, message, isUnsupported } = fault;
+  context.addIssue({ code: 'custom', path, message, params: { isUnsupported } });
+  return z.NEVER;
 });
+
+function readPart(part: unknown, i: number): string | Fault {
+  const parsed = z.looseObject({ type: z.string() }).safeParse(part);
+  if (!parsed.success) return { path: [i], message: 'must be an object with a type' };
+  const { type } = parsed.data;
+  if (type === 'text') return readText(parsed.data.text, [i, 'text']);
+  const message = `is of type ${JSON.stringify(type.slice(0, 40))}; only "text" is supported`;
+  return { path: [i], message, isUnsupported: true };
+}
+
+function readText(value: unknown, path: Fault['path']): string | Fault {
+  if (value === undefined) return { path, message: 'is missing' };
+  if (typeof value !== 'string') {
+    const isPart = path.length > 0;
+    return { path, message: `must be a string${isPart ? '' : ' or an array of text parts'}` };
+  }
+  return value.isWellFormed() ? value : { path, message: HALF_PAIR };
+}
 
 const toolCallSchema = z.object({
   id: text,

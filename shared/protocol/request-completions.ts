@@ -4,6 +4,7 @@ import type { TokenId } from '../ids.ts';
 import {
   commonFields,
   type GenerationOptions,
+  HALF_PAIR,
   LIMITS,
   toGenerationOptions,
 } from './request-fields.ts';
@@ -79,7 +80,7 @@ function parsePrompts(prompt: unknown): readonly Prompt[] {
 
 function toText(value: unknown, param: string): string {
   if (typeof value !== 'string') return refuse(param, 'must be a string like the first entry');
-  return value.isWellFormed() ? value : refuse(param, 'holds half of a surrogate pair');
+  return value.isWellFormed() ? value : refuse(param, HALF_PAIR);
 }
 
 function toTokenIds(value: unknown, param: string): readonly TokenId[] {

@@ -13,10 +13,11 @@ export const LIMITS = {
 /** Served when a request names no priority: room for more urgent and for less urgent ones. */
 const DEFAULT_PRIORITY = 1000;
 
+/** What is wrong with a string that UTF-8 cannot carry. */
+export const HALF_PAIR = 'holds half of a surrogate pair';
+
 /** A string that UTF-8 can carry. */
-export const text = z
-  .string()
-  .refine((value) => value.isWellFormed(), { error: 'holds half of a surrogate pair' });
+export const text = z.string().refine((value) => value.isWellFormed(), { error: HALF_PAIR });
 
 const stop = z.preprocess(
   (value) => (typeof value === 'string' ? [value] : value),
