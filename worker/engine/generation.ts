@@ -23,6 +23,8 @@ export class Generation {
   readonly #job: Job;
   readonly #context: GenerationContext;
   readonly #promptLogprobs = new Map<Sequence, TokenLogprobs[]>();
+  /** Sequences whose last event has not been said. */
+  readonly #open = new Set<Sequence>();
   readonly #startedMs: number;
   #promptReadMs: number | null = null;
   #events: GenerationEvent[] = [];
@@ -36,10 +38,11 @@ export class Generation {
     this.sequences = Array.from({ length: numChoices(job) }, (_, choice) =>
       this.#createSequence(choice, published[choice]!),
     );
-    for (const sequence of this.sequences) {
-      const { hasEcho } = published[sequence.options.choice]!;
-      if (hasEcho || sequence.options.wantsPromptLogprobs || !job.echo) continue;
-      this.#sayEcho(sequence, null);
+    for (const [choice, sequence] of this.sequences.entries()) {
+      const { hasEcho } = published[choice]!;
+      const isEchoDue = job.echo && !hasEcho && !sequence.options.wantsPromptLogprobs;
+      if (isEchoDue) this.#sayEcho(sequence, null);
+      this.#resume(sequence, published[choice]!);
     }
     this.#endIfDone();
   }
@@ -48,7 +51,7 @@ export class Generation {
     const { tokenBytes, eosTokenIds, maxSequenceTokens } = this.#context;
     const { prompts, n, sampling, maxTokens, stop, ignoreEos, topLogprobs, echo } = this.#job;
     const promptTokenIds = prompts[Math.floor(choice / n)]!;
-    const sequence = new Sequence({
+    return new Sequence({
       requestId: this.id,
       choice,
       priority: this.#job.priority,
@@ -61,13 +64,12 @@ export class Generation {
       wantsPromptLogprobs: echo && topLogprobs !== null && !published.hasEcho,
       text: new OutputText(tokenBytes, stop),
     });
-    this.#replay(sequence, published);
-    return sequence;
   }
 
-  /** Brings a sequence's text to where its published tokens leave it. */
-  #replay(sequence: Sequence, published: PublishedChoice): void {
+  /** Brings a sequence's text to where its published tokens leave it, which may be its end. */
+  #resume(sequence: Sequence, published: PublishedChoice): void {
     sequence.finishReason = published.finishReason;
+    if (published.finishReason === null) this.#open.add(sequence);
     let isStopped = false;
     for (const tokenId of published.tokenIds) {
       isStopped = sequence.options.text.push(tokenId).isStopped;
@@ -149,11 +151,13 @@ export class Generation {
   }
 
   #sayTokens(
-    { options, finishReason }: Sequence,
+    sequence: Sequence,
     tokenIds: readonly TokenId[],
     text: string,
     logprobs: readonly TokenLogprobs[],
   ): void {
+    const { options, finishReason } = sequence;
+    if (finishReason !== null) this.#open.delete(sequence);
     this.#events.push({
       type: 'tokens',
       choice: options.choice,
@@ -173,7 +177,7 @@ export class Generation {
   }
 
   #endIfDone(): void {
-    if (this.#hasEnded || this.sequences.some(({ finishReason }) => finishReason === null)) return;
+    if (this.#hasEnded || this.#open.size > 0) return;
     this.#hasEnded = true;
     const now = this.#context.now();
     const promptReadMs = this.#promptReadMs ?? now;

@@ -1,4 +1,5 @@
 import type { TokenId } from '../../shared/ids.ts';
+import { expNegative } from './exp.ts';
 
 export interface TokenLogprob {
   readonly tokenId: TokenId;
@@ -27,4 +28,14 @@ export function topLogprobs(logits: Float32Array, k: number): TokenLogprob[] {
     if (top.length > k) top.pop();
   }
   return top;
+}
+
+/** The token's share of softmax(logits / temperature); at temperature 0, of softmax(logits). */
+export function probabilityOf(tokenId: TokenId, logits: Float32Array, temperature: number): number {
+  const inverse = temperature === 0 ? 1 : 1 / temperature;
+  let greatest = -Infinity;
+  for (let i = 0; i < logits.length; i += 1) if (logits[i]! > greatest) greatest = logits[i]!;
+  let sum = 0;
+  for (let i = 0; i < logits.length; i += 1) sum += expNegative((greatest - logits[i]!) * inverse);
+  return expNegative((greatest - logits[tokenId]!) * inverse) / sum;
 }

@@ -33,12 +33,13 @@ export function sample(logits: Float32Array, temperature: number, key: DrawKey):
   if (temperature === 0) return likeliest;
 
   const hash = hashDraw(key);
+  const greatest = logits[likeliest]!; // subtracted, so that no temperature is too low to divide by
   let best = likeliest;
-  let bestScore = logits[likeliest]! / temperature + toGumbel(noiseBits(hash, likeliest));
+  let bestScore = toGumbel(noiseBits(hash, likeliest));
   for (let tokenId = 0; tokenId < logits.length; tokenId += 1) {
     const logit = logits[tokenId]!;
     if (logit === -Infinity) continue;
-    const scaled = logit / temperature;
+    const scaled = (logit - greatest) / temperature;
     const bits = noiseBits(hash, tokenId);
     if (scaled + gumbelBound(bits) < bestScore) continue;
     const score = scaled + toGumbel(bits);
