@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile, readlink, realpath } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -22,6 +22,7 @@ export interface PrivateRedis extends AsyncDisposable {
   readonly process: ChildProcess;
 }
 
+const PID_FILE = 'redis.pid';
 const READY = 'Ready to accept connections';
 
 /** Lets no acknowledged write wait in memory: a killed server has lost nothing it said yes to. */
@@ -36,6 +37,7 @@ const DURABLE = ['--appendonly', 'yes', '--appendfsync', 'always', '--save', '']
 export async function openPrivateRedis(options: PrivateRedisOptions): Promise<PrivateRedis> {
   const binary = await findRedis(options.cacheDir ?? join(homedir(), '.cache/rivulet'));
   await mkdir(options.dir, { recursive: true });
+  await endForerunner(options.dir);
   const port = options.port === 'free' ? await freePort() : options.port;
   const child = await start(binary, { ...options, port });
   return {
@@ -52,7 +54,7 @@ async function start(
   binary: RedisBinary,
   { dir, port, settings = [] }: PrivateRedisOptions & { readonly port: number },
 ): Promise<ChildProcess> {
-  const where = ['--bind', '127.0.0.1', '--port', `${port}`, '--dir', dir];
+  const where = ['--bind', '127.0.0.1', '--port', `${port}`, '--dir', dir, '--pidfile', PID_FILE];
   // Its own process group: Ctrl-C reaches those who use it first, and they stop it when they are done.
   const child = spawn(binary.path, [...where, ...DURABLE, ...settings], {
     env: { ...process.env, ...binary.env },
@@ -70,6 +72,17 @@ async function start(
   }
   child.stdout.resume();
   return child;
+}
+
+/** Two servers on one append-only file would spoil it: stops one whose owner was killed. */
+async function endForerunner(dir: string): Promise<void> {
+  const pid = Number(await readFile(join(dir, PID_FILE), 'utf8').catch(() => ''));
+  if (!Number.isInteger(pid) || pid <= 1) return;
+  const dirOf = () => readlink(`/proc/${pid}/cwd`).catch(() => null);
+  const ours = await realpath(dir);
+  if ((await dirOf()) !== ours) return;
+  process.kill(pid, 'SIGTERM');
+  while ((await dirOf()) === ours) await new Promise((resolve) => setTimeout(resolve, 20));
 }
 
 async function stop(child: ChildProcess): Promise<void> {
