@@ -43,6 +43,7 @@ export class FakeTransport implements Transport {
   readonly #filesByDigest = new Map<string, TokenizerFiles>();
   readonly #entryById = new Map<RequestId, Entry>();
   readonly #play: Play | null;
+  #nextSubmission = Promise.withResolvers<Job>();
 
   constructor(play: Play | null = null) {
     this.#play = play;
@@ -78,6 +79,8 @@ export class FakeTransport implements Transport {
     };
     this.#entryById.set(job.id, entry);
     this.submitted.push(entry.job);
+    this.#nextSubmission.resolve(entry.job);
+    this.#nextSubmission = Promise.withResolvers();
     if (this.#play !== null) this.#start(entry, this.#play);
     return readLog(entry, -1, signal);
   }
@@ -115,6 +118,11 @@ export class FakeTransport implements Transport {
 
   async ping(): Promise<void> {
     if (this.isDown) throw new PlatformError('unavailable', 'redis does not answer');
+  }
+
+  /** The job that is submitted next. */
+  nextSubmission(): Promise<Job> {
+    return this.#nextSubmission.promise;
   }
 
   /** Claims a request as a worker does. @returns its epoch */

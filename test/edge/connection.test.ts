@@ -1,0 +1,84 @@
+import { describe, expect, it } from 'vitest';
+import { Connection } from '../../edge/connection.ts';
+import { createTestEdge } from '../support/edge.ts';
+import { tokensOf } from '../support/transport-conformance.ts';
+
+describe('Connection', () => {
+  it('counts a leave once, by whichever way it is noticed', () => {
+    let numLeft = 0;
+    const client = new AbortController();
+    const connection = new Connection(client.signal, () => {
+      numLeft += 1;
+    });
+
+    connection.leave();
+    client.abort();
+    connection.leave();
+
+    expect(numLeft).toBe(1);
+    expect(connection.signal.aborted).toBe(true);
+  });
+
+  it('cannot be left once it is finished', () => {
+    let numLeft = 0;
+    const client = new AbortController();
+    const connection = new Connection(client.signal, () => {
+      numLeft += 1;
+    });
+
+    connection.finish();
+    client.abort();
+
+    expect(numLeft).toBe(0);
+  });
+
+  it('is left from the start by a client that is already gone', () => {
+    let numLeft = 0;
+    new Connection(AbortSignal.abort(), () => {
+      numLeft += 1;
+    });
+    expect(numLeft).toBe(1);
+  });
+});
+
+describe('a client that goes away', () => {
+  const body = { model: 'stories-target', prompt: 'Once', stream: true };
+
+  /** Reads one frame of a stream, then leaves it. */
+  async function leave(onDisconnect: object, shutdown = new AbortController()) {
+    const edge = createTestEdge(null, { shutdown: shutdown.signal });
+    const submitted = edge.transport.nextSubmission();
+    const pending = edge.post('/v1/completions', { ...body, ...onDisconnect });
+    const { id } = await submitted;
+    edge.transport.append(id, edge.transport.claim(id), tokensOf('Hi'));
+    const response = await pending;
+    const reader = response.body!.getReader();
+    await reader.read();
+    return { ...edge, id, reader };
+  }
+
+  it('cancels its request by default', async () => {
+    const { id, reader, transport } = await leave({});
+    const cancelled = transport.cancellation(id);
+    const aborted = new Promise((resolve) => cancelled.addEventListener('abort', resolve));
+    await reader.cancel();
+    await aborted;
+    expect(transport.cancelled).toEqual([id]);
+  });
+
+  it('leaves its request running if it said so', async () => {
+    const { id, reader, transport } = await leave({ on_disconnect: 'continue' });
+    await reader.cancel();
+    transport.append(id, 1, tokensOf(' there'));
+    expect(transport.cancelled).toEqual([]);
+  });
+
+  it('leaves its request running if it was the server that cut the connection', async () => {
+    const shutdown = new AbortController();
+    const { id, reader, transport } = await leave({}, shutdown);
+    shutdown.abort();
+    await reader.cancel();
+    transport.append(id, 1, tokensOf(' there'));
+    expect(transport.cancelled).toEqual([]);
+  });
+});
