@@ -23,6 +23,13 @@ export const CONFIGS: Readonly<Record<string, ConfigJson>> = {
   'llama, every head its own': { ...llama, num_key_value_heads: 6 },
   'llama, one key-value head': { ...llama, num_key_value_heads: 1 },
   'llama, wide heads': { ...llama, head_dim: 20 },
+  'llama, broad heads': {
+    ...llama,
+    hidden_size: 128,
+    num_attention_heads: 4,
+    head_dim: 128,
+    num_hidden_layers: 1,
+  },
   'llama, biases': { ...llama, attention_bias: true, mlp_bias: true },
   'llama, linear': { ...llama, rope_scaling: { type: 'linear', factor: 4 } },
   'llama, dynamic': {

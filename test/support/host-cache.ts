@@ -9,8 +9,8 @@ export interface HostCacheOptions {
 }
 
 interface LayerBuffers {
-  readonly frozenKeys: Float32Array;
-  readonly frozenValues: Float32Array;
+  frozenKeys: Float32Array;
+  frozenValues: Float32Array;
   readonly tailKeys: Float32Array;
   readonly tailValues: Float32Array;
 }
@@ -19,7 +19,7 @@ interface LayerBuffers {
 export class HostCache {
   readonly #shape: ModelShape;
   readonly #numRows: number;
-  readonly #frozenCapacity: number;
+  #frozenCapacity: number;
   readonly #layers: readonly LayerBuffers[];
   readonly lengths: number[]; // [numRows]
 
@@ -36,6 +36,34 @@ export class HostCache {
       tailKeys: buffer(BLOCK_SIZE),
       tailValues: buffer(BLOCK_SIZE),
     }));
+  }
+
+  /** Makes room for more full blocks, as a cache does whose sequences have grown. */
+  grow(frozenCapacity: number): void {
+    const { numKvHeads, headDim } = this.#shape;
+    const oldSize = this.#frozenCapacity * headDim;
+    const newSize = frozenCapacity * headDim;
+    const widen = (old: Float32Array) => {
+      const wide = new Float32Array(this.#numRows * numKvHeads * newSize);
+      for (let head = 0; head < this.#numRows * numKvHeads; head += 1) {
+        wide.set(old.subarray(head * oldSize, (head + 1) * oldSize), head * newSize);
+      }
+      return wide;
+    };
+    for (const buffers of this.#layers) {
+      buffers.frozenKeys = widen(buffers.frozenKeys);
+      buffers.frozenValues = widen(buffers.frozenValues);
+    }
+    this.#frozenCapacity = frozenCapacity;
+  }
+
+  /** Forgets what a row has read, for another sequence to begin there. */
+  clear(row: number): void {
+    this.lengths[row] = 0;
+  }
+
+  get frozenCapacity(): number {
+    return this.#frozenCapacity;
   }
 
   /**

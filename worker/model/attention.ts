@@ -1,5 +1,6 @@
 import type { Builder } from './builder.ts';
-import { float, int, ints, MICROSOFT, type Value } from './graph.ts';
+import type { ModelConfig } from './config.ts';
+import { float, type Graph, int, ints, MICROSOFT, type Value } from './graph.ts';
 
 /** Inputs that all layers share. */
 export interface AttentionInputs {
@@ -15,19 +16,52 @@ export interface Projections {
   readonly values: Value; // [rows, numKvHeads, newTokens, headDim]
 }
 
-/** Declares the inputs of `AttentionInputs`; queries that share a head are stacked in the mask. */
-export function addAttentionInputs({ graph, config }: Builder): AttentionInputs {
-  const { numHeads, numKvHeads } = config;
-  const mask = graph.input('mask', 'float32', ['rows', 1, 'newTokens', 'columns']);
+/**
+ * Twice the mix of values leaves `addAttention`, and the output weights are halved for it. Both are
+ * exact, and keep the runtime from its kernel for a single row of factor 1, which sums in another
+ * order than the one for several rows.
+ */
+export const MIX_GAIN = 2;
+
+/**
+ * Parts that the queries sharing a key-value head are cut into, and threads to run with, so that
+ * there are at least as many products as threads. A product that is cut among threads sums in
+ * another order, which would depend on how many rows are computed beside it.
+ *
+ * With one key-value head the runtime puts the parts together again, hence a single thread.
+ */
+export function planThreads({ numHeads, numKvHeads }: ModelConfig, numThreads: number) {
+  if (numKvHeads === 1) return { groupParts: 1, numThreads: 1 };
   const group = numHeads / numKvHeads;
+  const wanted = Math.min(numThreads, numHeads);
+  let groupParts = 1;
+  while (group % groupParts !== 0 || numKvHeads * groupParts < wanted) groupParts += 1;
+  return { groupParts, numThreads: wanted };
+}
+
+/** Declares the inputs of `AttentionInputs`; queries that share a head are stacked in the mask. */
+export function addAttentionInputs({ graph, config, groupParts }: Builder): AttentionInputs {
+  const numStacked = config.numHeads / config.numKvHeads / groupParts;
+  const mask = graph.input('mask', 'float32', [
+    'rows',
+    ...ones(groupParts),
+    'newTokens',
+    'columns',
+  ]);
   return {
     writeIndices: graph.input('writeIndices', 'int64', ['rows']),
     partSizes: graph.input('partSizes', 'int64', [2]),
-    mask:
-      group === 1
-        ? mask
-        : graph.node('Concat', Array<Value>(group).fill(mask), { attributes: { axis: int(2) } }),
+    mask: numStacked === 1 ? mask : concat(graph, Array<Value>(numStacked).fill(mask), -2),
   };
+}
+
+/** Dimensions of size 1 between rows and tokens of the mask, one more where groups are cut. */
+export function ones(groupParts: number): number[] {
+  return groupParts === 1 ? [1] : [1, 1];
+}
+
+function concat(graph: Graph, values: readonly Value[], axis: number): Value {
+  return graph.node('Concat', values, { attributes: { axis: int(axis) } });
 }
 
 /**
@@ -37,45 +71,84 @@ export function addAttentionInputs({ graph, config }: Builder): AttentionInputs 
  * A position's sums come out the same however its tokens were cut into steps, because both parts
  * begin at multiples of the block size and masked columns add exact zeros.
  *
- * @returns [rows, newTokens, numHeads * headDim]
+ * @returns [rows, newTokens, numHeads * headDim], times `MIX_GAIN`
  */
 export function addAttention(
-  { graph, config }: Builder,
+  builder: Builder,
   layer: number,
   { queries, keys, values }: Projections,
   { writeIndices, mask, partSizes }: AttentionInputs,
 ): Value {
-  const { numHeads, numKvHeads, headDim } = config;
-  const cacheInput = (part: string, columns: string) =>
-    graph.input(`${part}.${layer}`, 'float32', ['rows', numKvHeads, columns, headDim]);
-  const frozenKeys = cacheInput('frozenKeys', 'frozen');
-  const frozenValues = cacheInput('frozenValues', 'frozen');
-  const scatter = (tail: Value, update: Value) =>
-    graph.node('TensorScatter', [tail, update, writeIndices]);
-  const tailKeys = scatter(cacheInput('tailKeys', 'tail'), keys);
-  const tailValues = scatter(cacheInput('tailValues', 'tail'), values);
+  const { graph } = builder;
+  const frozen = addFrozenInputs(builder, layer);
+  const tail = addTail(builder, layer, { keys, values, writeIndices });
+  const grouped = groupQueries(builder, queries);
 
-  const grouped =
-    numHeads === numKvHeads
-      ? queries
-      : graph.node('Reshape', [queries, graph.integers(0, numKvHeads, -1, headDim)]);
-  const scoresOf = (partKeys: Value) =>
-    graph.node('FusedMatMul', [grouped, partKeys], {
-      domain: MICROSOFT,
-      attributes: { transB: int(1), alpha: float(1 / Math.sqrt(headDim)) },
-    });
-  const scores = graph.node('Concat', [scoresOf(frozenKeys), scoresOf(tailKeys)], {
-    attributes: { axis: int(3) },
-  });
-  const probs = graph.node('Softmax', [graph.node('Add', [scores, mask])], {
-    attributes: { axis: int(3) },
-  });
-  const [frozenProbs, tailProbs] = graph.splitInTwo(probs, partSizes, 3);
+  const scores = concat(
+    graph,
+    [addScores(builder, grouped, frozen.keys), addScores(builder, grouped, tail.keys)],
+    -1,
+  );
+  const probs = graph.node('Softmax', [graph.node('Add', [scores, mask])]);
+  const [frozenProbs, tailProbs] = graph.splitInTwo(probs, partSizes, -1);
   const mixed = graph.node('Add', [
-    graph.node('MatMul', [frozenProbs, frozenValues]),
-    graph.node('MatMul', [tailProbs, tailValues]),
+    addMix(builder, frozenProbs, frozen.values),
+    addMix(builder, tailProbs, tail.values),
   ]);
-  return mergeHeads({ graph, config }, mixed);
+  return mergeHeads(builder, mixed);
+}
+
+interface KeysAndValues {
+  readonly keys: Value;
+  readonly values: Value;
+}
+
+/** [rows, numKvHeads, frozen, headDim], with a 1 before `frozen` where groups are cut. */
+function addFrozenInputs({ graph, config, groupParts }: Builder, layer: number): KeysAndValues {
+  const { numKvHeads, headDim } = config;
+  const dims = ['rows', numKvHeads, ...ones(groupParts).slice(1), 'frozen', headDim];
+  return {
+    keys: graph.input(`frozenKeys.${layer}`, 'float32', dims),
+    values: graph.input(`frozenValues.${layer}`, 'float32', dims),
+  };
+}
+
+/** The tail with the new keys and values in their places. */
+function addTail(
+  { graph, config, groupParts }: Builder,
+  layer: number,
+  { keys, values, writeIndices }: KeysAndValues & { readonly writeIndices: Value },
+): KeysAndValues {
+  const { numKvHeads, headDim } = config;
+  const fill = (name: string, update: Value) => {
+    const tail = graph.input(`${name}.${layer}`, 'float32', ['rows', numKvHeads, 'tail', headDim]);
+    const filled = graph.node('TensorScatter', [tail, update, writeIndices]);
+    if (groupParts === 1) return filled;
+    return graph.node('Reshape', [filled, graph.integers(0, 0, 1, -1, headDim)]);
+  };
+  return { keys: fill('tailKeys', keys), values: fill('tailValues', values) };
+}
+
+function addScores({ graph, config }: Builder, queries: Value, keys: Value): Value {
+  return graph.node('FusedMatMul', [queries, keys], {
+    domain: MICROSOFT,
+    attributes: { transB: int(1), alpha: float(1 / Math.sqrt(config.headDim)) },
+  });
+}
+
+function addMix({ graph }: Builder, probs: Value, values: Value): Value {
+  return graph.node('FusedMatMul', [probs, values], {
+    domain: MICROSOFT,
+    attributes: { alpha: float(MIX_GAIN) },
+  });
+}
+
+/** Stacks queries that share a key-value head: [rows, numKvHeads, group * newTokens, headDim]. */
+function groupQueries({ graph, config, groupParts }: Builder, queries: Value): Value {
+  const { numHeads, numKvHeads, headDim } = config;
+  if (numHeads === numKvHeads) return queries;
+  const parts = groupParts === 1 ? [] : [groupParts];
+  return graph.node('Reshape', [queries, graph.integers(0, numKvHeads, ...parts, -1, headDim)]);
 }
 
 /** Names of a layer's outputs. */
@@ -108,7 +181,7 @@ export function splitHeads(
   return { queries, keys, values: names.values };
 }
 
-function mergeHeads({ graph, config }: Pick<Builder, 'graph' | 'config'>, mixed: Value): Value {
+function mergeHeads({ graph, config }: Builder, mixed: Value): Value {
   const { numHeads, numKvHeads, headDim } = config;
   const apart =
     numHeads === numKvHeads

@@ -15,4 +15,6 @@ export interface Builder {
   readonly weights: Weights;
   readonly executionProvider: ExecutionProvider;
   readonly weightFormat: WeightFormat;
+  /** Parts that queries sharing a key-value head are cut into; see `planThreads`. */
+  readonly groupParts: number;
 }

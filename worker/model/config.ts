@@ -209,13 +209,19 @@ function parseSlidingWindow(
   );
 }
 
-function checkHeads({ numHeads, numKvHeads, headDim }: ModelConfig, path: string): void {
+/** Longer products of queries and keys are cut, and then summed differently by width. */
+const MAX_HEAD_DIM = 128;
+
+function checkHeads(config: ModelConfig, path: string): void {
+  const { numHeads, numKvHeads, headDim, rope } = config;
   if (numHeads % numKvHeads !== 0) {
     throw new ModelError(`${path}: ${numHeads} heads cannot share ${numKvHeads} key-value heads`);
   }
-  if (!Number.isInteger(headDim) || headDim % 2 !== 0) {
+  const isWhole = Number.isInteger(rope === null ? headDim : headDim / 2);
+  if (!isWhole || headDim > MAX_HEAD_DIM) {
     throw new ModelError(
-      `${path}: a head dimension of ${headDim} is not supported; it must be even`,
+      `${path}: a head dimension of ${headDim} is not supported; it must be a whole number, ` +
+        `even where positions are rotary, and at most ${MAX_HEAD_DIM}`,
     );
   }
 }

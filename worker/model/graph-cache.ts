@@ -21,7 +21,7 @@ import { ModelError } from './model-error.ts';
 import { GRAPH_FILE, WEIGHTS_FILE, writeGraph } from './onnx-file.ts';
 
 /** Raised with every change of what is written, so that older files are not used. */
-const GRAPH_VERSION = 1;
+const GRAPH_VERSION = 2;
 const MARKER_FILE = 'complete.json';
 const STALE_MS = 3_600_000; // no write takes an hour: its process is gone
 
@@ -34,6 +34,7 @@ export interface GraphRequest {
   readonly cacheDir: string;
   readonly executionProvider: ExecutionProvider;
   readonly weightFormat: WeightFormat;
+  readonly groupParts: number;
 }
 
 /**
@@ -44,9 +45,9 @@ export interface GraphRequest {
  * @throws {ModelError} when the weights are not those of the architecture
  */
 export function ensureGraph(request: GraphRequest): string {
-  const { digest, cacheDir, executionProvider, weightFormat } = request;
+  const { digest, cacheDir, executionProvider, weightFormat, groupParts } = request;
   const key = createHash('sha256')
-    .update(JSON.stringify([GRAPH_VERSION, digest, executionProvider, weightFormat]))
+    .update(JSON.stringify([GRAPH_VERSION, digest, executionProvider, weightFormat, groupParts]))
     .digest('hex')
     .slice(0, 32);
   const graphsDir = join(cacheDir, 'graphs');
@@ -66,10 +67,11 @@ export function ensureGraph(request: GraphRequest): string {
   return join(directory, GRAPH_FILE);
 }
 
-function buildGraph({ checkpoint, executionProvider, weightFormat }: GraphRequest): Graph {
+function buildGraph(request: GraphRequest): Graph {
+  const { checkpoint, executionProvider, weightFormat, groupParts } = request;
   const { config, weights } = checkpoint;
   const graph = new Graph();
-  const builder: Builder = { graph, config, weights, executionProvider, weightFormat };
+  const builder: Builder = { graph, config, weights, executionProvider, weightFormat, groupParts };
   if (config.architecture === 'GPT2LMHeadModel') buildGpt2(builder);
   else buildLlama(builder);
 

@@ -1,6 +1,6 @@
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { invariant } from '../../shared/assert.ts';
-import { newKeysName, newValuesName } from './attention.ts';
+import { newKeysName, newValuesName, ones } from './attention.ts';
 import type { ExecutionProvider } from './builder.ts';
 import type { ModelConfig } from './config.ts';
 import { RopeTable } from './rope.ts';
@@ -18,11 +18,13 @@ export class OnnxRunner implements ModelRunner {
   readonly shape: ModelShape;
   readonly #session: InferenceSession;
   readonly #config: ModelConfig;
+  readonly #groupParts: number;
   readonly #rope: RopeTable | null;
 
-  constructor(session: InferenceSession, config: ModelConfig) {
+  constructor(session: InferenceSession, config: ModelConfig, groupParts: number) {
     this.#session = session;
     this.#config = config;
+    this.#groupParts = groupParts;
     this.#rope = config.rope === null ? null : new RopeTable(config.rope);
     this.shape = {
       numLayers: config.numLayers,
@@ -57,9 +59,10 @@ export class OnnxRunner implements ModelRunner {
     const { numRows, numNewTokens, frozenCapacity, tailCapacity } = input;
     const { numKvHeads, headDim } = this.#config;
     const tokens = [numRows, numNewTokens];
-    const frozen = [numRows, numKvHeads, frozenCapacity, headDim];
+    const between = ones(this.#groupParts);
+    const frozen = [numRows, numKvHeads, ...between.slice(1), frozenCapacity, headDim];
     const tail = [numRows, numKvHeads, tailCapacity, headDim];
-    const mask = [numRows, 1, numNewTokens, frozenCapacity + tailCapacity];
+    const mask = [numRows, ...between, numNewTokens, frozenCapacity + tailCapacity];
     const feeds: Record<string, Tensor> = {
       tokenIds: new Tensor('int32', input.tokenIds, tokens),
       mask: new Tensor('float32', input.mask, mask),

@@ -1,3 +1,4 @@
+import { planThreads } from './attention.ts';
 import type { ExecutionProvider, WeightFormat } from './builder.ts';
 import { type Checkpoint, openCheckpoint } from './checkpoint.ts';
 import { digestFiles } from './digest.ts';
@@ -32,11 +33,14 @@ export interface OpenModel {
  * @throws {ModelError} one line: which file, what was expected, what to do
  */
 export async function openModel(options: ModelOptions): Promise<OpenModel> {
-  const { cacheDir, executionProvider, weightFormat, numThreads } = options;
+  const { cacheDir, executionProvider, weightFormat } = options;
   const checkpoint = openCheckpoint(options.modelDir);
+  const { config } = checkpoint;
   try {
     const digest = await digestFiles(checkpoint.paths);
-    const request = { checkpoint, digest, cacheDir, executionProvider, weightFormat };
+    const plan = planThreads(config, executionProvider === 'cpu' ? options.numThreads : 1);
+    const { groupParts, numThreads } = plan;
+    const request = { checkpoint, digest, cacheDir, executionProvider, weightFormat, groupParts };
     const session = await openSession(ensureGraph(request), {
       executionProvider,
       numThreads,
@@ -44,7 +48,7 @@ export async function openModel(options: ModelOptions): Promise<OpenModel> {
     });
     const fingerprint = [digest.slice(0, 16), weightFormat, executionProvider, processorClass()];
     return {
-      runner: new OnnxRunner(session, checkpoint.config),
+      runner: new OnnxRunner(session, config, groupParts),
       checkpoint,
       digest,
       fingerprint: fingerprint.join('-'),

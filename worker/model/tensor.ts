@@ -48,6 +48,8 @@ export function transpose({ dims, load }: LazyTensor): LazyTensor {
 }
 
 /** Multiplies by a constant. Exact when it is a power of two. */
-export function scale({ dims, load }: LazyTensor, factor: number): LazyTensor {
+export function scale(tensor: LazyTensor, factor: number): LazyTensor {
+  if (factor === 1) return tensor;
+  const { dims, load } = tensor;
   return { dims, load: () => load().map((value) => value * factor) };
 }

@@ -3,6 +3,7 @@ import {
   addAttention,
   addAttentionInputs,
   addCacheOutputs,
+  MIX_GAIN,
   newKeysName,
   newValuesName,
   splitHeads,
@@ -11,7 +12,7 @@ import type { Builder } from '../builder.ts';
 import { float, MICROSOFT, type Value } from '../graph.ts';
 import { addHead } from '../head.ts';
 import { linear } from '../linear.ts';
-import { transpose } from '../tensor.ts';
+import { scale, transpose } from '../tensor.ts';
 
 /** What a block adds to the residual stream; its bias is added together with it. */
 interface Update {
@@ -100,7 +101,13 @@ function addSelfAttention(
   addCacheOutputs(builder, layer);
   const mixed = addAttention(builder, layer, projections, shared);
   return {
-    value: addProduct(builder, `${block}.attn.c_proj`, mixed, [hiddenSize, hiddenSize]),
+    value: addProduct(
+      builder,
+      `${block}.attn.c_proj`,
+      mixed,
+      [hiddenSize, hiddenSize],
+      1 / MIX_GAIN,
+    ),
     bias: addVector(builder, `${block}.attn.c_proj.bias`, hiddenSize),
   };
 }
@@ -127,7 +134,8 @@ function addProduct(
   name: string,
   input: Value,
   dims: readonly [number, number],
+  factor = 1,
 ): Value {
-  const tensor = transpose(builder.weights.tensor(`${name}.weight`, dims));
+  const tensor = scale(transpose(builder.weights.tensor(`${name}.weight`, dims)), factor);
   return linear(builder, input, { name: `${name}.weight`, tensor });
 }

@@ -3,6 +3,7 @@ import {
   addAttention,
   addAttentionInputs,
   addCacheOutputs,
+  MIX_GAIN,
   newKeysName,
   newValuesName,
   type Projections,
@@ -12,7 +13,7 @@ import type { Builder } from '../builder.ts';
 import { float, MICROSOFT, type Value } from '../graph.ts';
 import { addHead } from '../head.ts';
 import { linear } from '../linear.ts';
-import { concatRows } from '../tensor.ts';
+import { concatRows, scale } from '../tensor.ts';
 
 interface SharedInputs extends AttentionInputs {
   readonly cos: Value; // [rows, newTokens, headDim / 2]
@@ -117,6 +118,7 @@ function addSelfAttention(
     parts: [{ name: `${prefix}.o_proj`, numOutputs: hiddenSize }],
     numInputs: numHeads * headDim,
     hasBias: config.hasOutputBias,
+    factor: 1 / MIX_GAIN,
   });
 }
 
@@ -178,6 +180,8 @@ interface Linear {
   readonly parts: readonly { readonly name: string; readonly numOutputs: number }[];
   readonly numInputs: number;
   readonly hasBias: boolean;
+  /** What weights are multiplied by, a power of two; 1 by default. */
+  readonly factor?: number;
 }
 
 function addLinear(builder: Builder, layer: Linear): Value {
@@ -186,7 +190,10 @@ function addLinear(builder: Builder, layer: Linear): Value {
   const tensor = concatRows(
     parts.map((part) => weights.tensor(`${part.name}.weight`, [part.numOutputs, numInputs])),
   );
-  const product = linear(builder, input, { name: `${name}.weight`, tensor });
+  const product = linear(builder, input, {
+    name: `${name}.weight`,
+    tensor: scale(tensor, layer.factor ?? 1),
+  });
   if (!hasBias) return product;
   const bias = concatRows(
     parts.map((part) => weights.tensor(`${part.name}.bias`, [part.numOutputs])),

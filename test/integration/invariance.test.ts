@@ -1,0 +1,124 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { WeightFormat } from '../../worker/model/builder.ts';
+import { type OpenModel, openModel } from '../../worker/model/open-model.ts';
+import type { ModelRunner } from '../../worker/model/runner.ts';
+import { CONFIGS } from '../support/architectures.ts';
+import { writeCheckpoint } from '../support/checkpoints.ts';
+import { cutIntoChunks, HostCache } from '../support/host-cache.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'rivulet-'));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+const target = join(import.meta.dirname, '../../infra/models/stories-target');
+
+function checkpointOf(name: string): string {
+  const modelDir = join(directory, name);
+  writeCheckpoint(modelDir, CONFIGS[name]!);
+  return modelDir;
+}
+
+const MODELS: { modelDir: string; weightFormat: WeightFormat }[] = [
+  { modelDir: target, weightFormat: 'fp32' },
+  { modelDir: checkpointOf('llama, grouped heads'), weightFormat: 'fp32' },
+  { modelDir: checkpointOf('llama, every head its own'), weightFormat: 'fp32' },
+  { modelDir: checkpointOf('llama, one key-value head'), weightFormat: 'fp32' },
+  { modelDir: checkpointOf('llama, wide heads'), weightFormat: 'fp32' },
+  { modelDir: checkpointOf('llama, broad heads'), weightFormat: 'fp32' },
+  { modelDir: checkpointOf('llama, dynamic'), weightFormat: 'fp32' },
+  { modelDir: checkpointOf('mistral, sliding window'), weightFormat: 'fp32' },
+  { modelDir: checkpointOf('qwen2'), weightFormat: 'fp32' },
+  { modelDir: checkpointOf('qwen3'), weightFormat: 'fp32' },
+  { modelDir: checkpointOf('gpt2'), weightFormat: 'fp32' },
+];
+
+interface Reading {
+  readonly numRows: number;
+  /** The row of the text that is compared; all others read texts of their own. */
+  readonly row: number;
+  readonly frozenCapacity: number | 'growing';
+  /** Lengths of chunks, repeated; a chunk also ends where a block does. */
+  readonly cut: readonly number[];
+}
+
+const READINGS: readonly Reading[] = [
+  { numRows: 1, row: 0, frozenCapacity: 256, cut: [2] },
+  { numRows: 1, row: 0, frozenCapacity: 256, cut: [4] },
+  { numRows: 1, row: 0, frozenCapacity: 512, cut: [8] },
+  { numRows: 1, row: 0, frozenCapacity: 256, cut: [17] },
+  { numRows: 1, row: 0, frozenCapacity: 'growing', cut: [1, 3] },
+  { numRows: 1, row: 0, frozenCapacity: 512, cut: [64] },
+  { numRows: 4, row: 2, frozenCapacity: 256, cut: [1] },
+  { numRows: 4, row: 0, frozenCapacity: 'growing', cut: [64] },
+  { numRows: 8, row: 7, frozenCapacity: 256, cut: [3, 1, 17, 1, 40] },
+  { numRows: 16, row: 3, frozenCapacity: 512, cut: [64, 5, 1] },
+  { numRows: 16, row: 15, frozenCapacity: 256, cut: [1, 9] },
+];
+
+const text = Array.from({ length: 200 }, (_, i) => (i * i * 7 + 3 * i) % 101);
+
+/** @returns logits of every position of the text, [200] of [vocabSize] */
+async function read(runner: ModelRunner, reading: Reading): Promise<Float32Array[]> {
+  const { numRows, row, frozenCapacity, cut } = reading;
+  const isGrowing = frozenCapacity === 'growing';
+  const cache = new HostCache(runner.shape, {
+    numRows,
+    frozenCapacity: isGrowing ? 64 : frozenCapacity,
+  });
+  const logits: Float32Array[] = [];
+  for (const chunk of cutIntoChunks(text, cut)) {
+    const chunks = Array.from({ length: numRows }, (_, neighbor) =>
+      neighbor === row ? chunk : neighborChunk(cache, neighbor, logits.length),
+    );
+    logits.push(...(await cache.read(runner, chunks))[row]!);
+    if (isGrowing && cache.lengths[row]! >= cache.frozenCapacity) {
+      cache.grow(2 * cache.frozenCapacity);
+    }
+  }
+  return logits;
+}
+
+/** One to seven tokens of another text, which begins anew before its row is full. */
+function neighborChunk(cache: HostCache, row: number, time: number): number[] {
+  if (cache.lengths[row]! >= cache.frozenCapacity - 64) cache.clear(row);
+  const roomInBlock = 64 - (cache.lengths[row]! % 64);
+  const length = Math.min(roomInBlock, 1 + ((row * 5 + time) % 7));
+  return Array.from({ length }, (_, i) => (row * 31 + i * 7 + time) % 101);
+}
+
+describe.each(MODELS)('logits of $modelDir in $weightFormat', ({ modelDir, weightFormat }) => {
+  const open = (numThreads: number) =>
+    openModel({
+      modelDir,
+      weightFormat,
+      numThreads,
+      cacheDir: join(directory, 'cache'),
+      executionProvider: 'cpu',
+    });
+  const models: OpenModel[] = [];
+  let expected: Float32Array[] = [];
+
+  beforeAll(async () => {
+    models.push(await open(1), await open(2));
+    const plain = { numRows: 1, row: 0, frozenCapacity: 256, cut: [1] };
+    expected = await read(models[0]!.runner, plain);
+  });
+  afterAll(() => Promise.all(models.map(({ runner }) => runner.close())));
+
+  it.each(READINGS)(
+    'are the same bits in row $row of $numRows, capacity $frozenCapacity, cut $cut',
+    async (reading) => {
+      const actual = await read(models[1]!.runner, reading);
+
+      const differing = expected.flatMap((logits, position) =>
+        Buffer.from(logits.slice().buffer).equals(Buffer.from(actual[position]!.slice().buffer))
+          ? []
+          : [position],
+      );
+      expect(actual).toHaveLength(text.length);
+      expect(differing).toEqual([]);
+    },
+  );
+});
