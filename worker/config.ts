@@ -18,6 +18,8 @@ const environmentSchema = z
     NUM_THREADS: positiveInt.max(1024).default(Math.min(availableParallelism(), 16)),
     MAX_SEQUENCES: positiveInt.max(1024).default(16),
     MAX_BATCHED_TOKENS: positiveInt.default(128),
+    /** Memory for prompts that may come again; 0 switches the prefix cache off. */
+    PREFIX_CACHE_MIB: z.coerce.number().int().nonnegative().default(256),
     LOCK_MS: positiveInt.min(500).default(2000),
     STALLED_CHECK_MS: positiveInt.min(100).default(1000),
     /** A worker that was told to stop hands its requests over within this time. */
@@ -50,6 +52,7 @@ export function loadConfig(environment: NodeJS.ProcessEnv) {
       executionProvider: env.EXECUTION_PROVIDER,
       numThreads: env.NUM_THREADS,
     },
+    prefixCacheBytes: env.PREFIX_CACHE_MIB * 2 ** 20,
     limits: { maxSequences: env.MAX_SEQUENCES, maxBatchedTokens: env.MAX_BATCHED_TOKENS },
     lock: { lockMs: env.LOCK_MS, stalledCheckMs: env.STALLED_CHECK_MS },
     graceMs: env.GRACE_MS,

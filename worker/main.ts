@@ -26,7 +26,11 @@ async function main(): Promise<void> {
 
   const keys = new Keys();
   await using redis = await connectRedis(config.redisUrl);
-  await using engine = await EngineClient.open({ ...config.model, limits: config.limits });
+  await using engine = await EngineClient.open({
+    ...config.model,
+    limits: config.limits,
+    prefixCacheBytes: config.prefixCacheBytes,
+  });
   const card = toCard(config.model.name, engine.model);
   const host = retryingHost(redis.command, log);
   const { tokenizerFiles } = engine.model;

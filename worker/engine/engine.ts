@@ -4,11 +4,14 @@ import type { FinishReason } from '../../shared/protocol/event.ts';
 import type { GenerationEvent, PublishedChoice } from '../../shared/protocol/generation.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import type { NewTokens } from '../cache/bank.ts';
-import { KvCache } from '../cache/kv-cache.ts';
+import { type CacheRow, KvCache } from '../cache/kv-cache.ts';
+import { BLOCK_SIZE, bytesPerToken } from '../cache/layout.ts';
+import { PrefixCache } from '../cache/prefix-cache.ts';
 import type { ModelRunner } from '../model/runner.ts';
 import { buildBatches, type RowRead } from './batch.ts';
 import { Generation, type GenerationContext } from './generation.ts';
 import { Scheduler, type SchedulerLimits } from './scheduler.ts';
+import type { Sequence } from './sequence.ts';
 import { type Chunk, numLogits, type StepOutput } from './step.ts';
 import { TokenSelector } from './token-selector.ts';
 
@@ -21,6 +24,8 @@ export interface Update {
 export interface EngineParts {
   readonly runner: ModelRunner;
   readonly limits: SchedulerLimits;
+  /** Memory for keys and values of prefixes that may come again; 0 for none. */
+  readonly prefixCacheBytes: number;
   readonly context: GenerationContext;
 }
 
@@ -29,15 +34,20 @@ export class Engine {
   readonly #runner: ModelRunner;
   readonly #context: GenerationContext;
   readonly #cache: KvCache;
+  readonly #prefixes: PrefixCache;
   readonly #scheduler: Scheduler;
   readonly #selector: TokenSelector;
   readonly #generationById = new Map<RequestId, Generation>();
 
-  constructor({ runner, limits, context }: EngineParts) {
+  constructor({ runner, limits, prefixCacheBytes, context }: EngineParts) {
     this.#runner = runner;
     this.#context = context;
     this.#cache = new KvCache(runner.shape, limits.maxSequences);
-    this.#scheduler = new Scheduler(limits, this.#cache);
+    this.#prefixes = new PrefixCache({
+      maxBytes: prefixCacheBytes,
+      blockBytes: BLOCK_SIZE * bytesPerToken(runner.shape),
+    });
+    this.#scheduler = new Scheduler(limits, this.#cache, (sequence) => this.#restore(sequence));
     this.#selector = new TokenSelector(runner.shape.vocabSize, context.describe);
   }
 
@@ -116,8 +126,29 @@ export class Engine {
       return;
     }
     this.#cache.append(sequence.row, output.numKept, newTokens);
+    if (output.numKept > 0) this.#remember(sequence, sequence.row);
     generation.add(output);
     if (sequence.finishReason !== null) this.#scheduler.remove(sequence);
+  }
+
+  /** Copies the blocks that a sequence begins with and that were computed before; one token stays to be read. */
+  #restore(sequence: Sequence): void {
+    const { row, tokenIds } = sequence;
+    const { tenant, wantsPromptLogprobs } = sequence.options;
+    if (row === null || wantsPromptLogprobs) return;
+    const maxBlocks = Math.floor((tokenIds.length - 1) / BLOCK_SIZE);
+    const blocks = this.#prefixes.match(tenant, tokenIds, maxBlocks);
+    for (const block of blocks) this.#cache.appendBlock(row, block);
+    sequence.numCachedTokens = Math.min(row.numTokens, sequence.numPromptTokens);
+  }
+
+  /** Keeps a block that has just been frozen for those who begin alike. */
+  #remember({ options, tokenIds }: Sequence, row: CacheRow): void {
+    if (row.numTokens === 0 || row.numTokens % BLOCK_SIZE > 0) return;
+    const prefix = tokenIds.slice(0, row.numTokens);
+    if (!this.#prefixes.wants(options.tenant, prefix)) return;
+    const block = this.#cache.readBlock(row, row.numTokens / BLOCK_SIZE - 1);
+    this.#prefixes.add(options.tenant, prefix, block);
   }
 }
 

@@ -53,6 +53,7 @@ export class Generation {
     const promptTokenIds = prompts[Math.floor(choice / n)]!;
     return new Sequence({
       requestId: this.id,
+      tenant: this.#job.tenant,
       choice,
       priority: this.#job.priority,
       promptTokenIds,
@@ -191,9 +192,10 @@ export class Generation {
 
   get #usage() {
     const sum = (counts: readonly number[]) => counts.reduce((total, count) => total + count, 0);
+    const firstChoices = this.sequences.filter(({ options }) => options.choice % this.#job.n === 0);
     return {
       promptTokens: sum(this.#job.prompts.map(({ length }) => length)),
-      cachedTokens: 0,
+      cachedTokens: sum(firstChoices.map(({ numCachedTokens }) => numCachedTokens)),
       completionTokens: sum(this.sequences.map(({ numOutputTokens }) => numOutputTokens)),
       acceptedPredictionTokens: 0,
       rejectedPredictionTokens: 0,

@@ -21,12 +21,15 @@ export interface SchedulerLimits {
 export class Scheduler {
   readonly #limits: SchedulerLimits;
   readonly #cache: KvCache;
+  readonly #restore: (sequence: Sequence) => void;
   readonly #waiting: Sequence[] = []; // most urgent first, then oldest
   readonly #running: Sequence[] = []; // oldest first
 
-  constructor(limits: SchedulerLimits, cache: KvCache) {
+  /** @param restore fills the new row of a sequence with what is known of it already */
+  constructor(limits: SchedulerLimits, cache: KvCache, restore: (sequence: Sequence) => void) {
     this.#limits = limits;
     this.#cache = cache;
+    this.#restore = restore;
   }
 
   get running(): readonly Sequence[] {
@@ -68,6 +71,7 @@ export class Scheduler {
       const sequence = this.#waiting.shift();
       if (sequence === undefined) return;
       sequence.row = this.#cache.open();
+      this.#restore(sequence);
       this.#running.push(sequence);
     }
   }

@@ -1,5 +1,5 @@
 import { invariant } from '../../shared/assert.ts';
-import type { RequestId, TokenId } from '../../shared/ids.ts';
+import type { RequestId, TenantId, TokenId } from '../../shared/ids.ts';
 import type { FinishReason } from '../../shared/protocol/event.ts';
 import type { SamplingParams } from '../../shared/protocol/job.ts';
 import type { CacheRow } from '../cache/kv-cache.ts';
@@ -9,6 +9,7 @@ import type { OutputText } from './output-text.ts';
 
 export interface SequenceOptions {
   readonly requestId: RequestId;
+  readonly tenant: TenantId;
   /** Which of the request's choices this is. */
   readonly choice: number;
   readonly priority: number;
@@ -37,6 +38,8 @@ export class Sequence {
   /** Its place in the cache while it runs. */
   row: CacheRow | null = null;
   finishReason: FinishReason | null = null;
+  /** Leading tokens whose keys and values came from the prefix cache. */
+  numCachedTokens = 0;
 
   constructor(options: SequenceOptions) {
     const { promptTokenIds, publishedTokenIds } = options;

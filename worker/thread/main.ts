@@ -88,6 +88,7 @@ if (model !== null) {
   const engine = new Engine({
     runner,
     limits: options.limits,
+    prefixCacheBytes: options.prefixCacheBytes,
     context: {
       tokenBytes: tokenizer.tokenBytes,
       describe: (tokenId) => ({

@@ -13,6 +13,7 @@ export interface ThreadOptions {
   readonly executionProvider: 'cpu' | 'webgpu';
   readonly numThreads: number;
   readonly limits: SchedulerLimits;
+  readonly prefixCacheBytes: number;
 }
 
 /** Main thread to engine thread. */
