@@ -12,7 +12,7 @@ const LINE = ' One day, a little girl named Lily went to the park with her dog a
 const lineIds = tokenizer.encode(LINE, { addSpecialTokens: false });
 
 /** Longest answer when the request sets no limit. */
-const MAX_TOKENS = 2000;
+const MAX_TOKENS = 4000;
 
 /**
  * A worker without a model: answers each choice with one sentence over and over, begun at a place that the
@@ -52,27 +52,27 @@ interface Piece {
 
 const CANCELLED: Piece = { tokenIds: [], text: '', finishReason: 'cancelled' };
 
-/** All of one choice, token by token, cut where a stop string begins. */
+/** All of one choice, token by token, without what a stop string takes back. */
 function tell(job: Job, choice: number): Piece[] {
   const start = choiceSeed(job.sampling.seed, choice) % lineIds.length;
   const maxTokens = job.maxTokens ?? MAX_TOKENS;
-  const pieces: Piece[] = [];
+  const tokenIds: TokenId[] = [];
+  const ends: number[] = []; // of each token's text
   let text = '';
-  for (let i = 0; i < maxTokens; i += 1) {
-    const tokenId = lineIds[(start + i) % lineIds.length]!;
-    const before = text.length;
+  let end = Number.POSITIVE_INFINITY;
+  while (tokenIds.length < maxTokens && end === Number.POSITIVE_INFINITY) {
+    const tokenId = lineIds[(start + tokenIds.length) % lineIds.length]!;
+    tokenIds.push(tokenId);
     text += tokenizer.tokenText(tokenId);
-    const stopAt = Math.min(...job.stop.map((stop) => text.indexOf(stop)).filter((at) => at >= 0));
-    const isStopped = stopAt !== Number.POSITIVE_INFINITY;
-    const isLast = i === maxTokens - 1;
-    pieces.push({
-      tokenIds: [tokenId],
-      text: text.slice(before, isStopped ? Math.max(stopAt, before) : undefined),
-      finishReason: isStopped ? 'stop' : isLast ? 'length' : null,
-    });
-    if (isStopped) break;
+    ends.push(text.length);
+    end = Math.min(...job.stop.map((stop) => text.indexOf(stop)).filter((at) => at >= 0));
   }
-  return pieces;
+  const lastReason = end === Number.POSITIVE_INFINITY ? 'length' : 'stop';
+  return tokenIds.map((tokenId, i) => ({
+    tokenIds: [tokenId],
+    text: text.slice(Math.min(ends[i - 1] ?? 0, end), Math.min(ends[i] ?? 0, end)),
+    finishReason: i === tokenIds.length - 1 ? lastReason : null,
+  }));
 }
 
 /** Made-up numbers: the chosen token at one half, the others each half as likely as the one before. */
