@@ -1,0 +1,37 @@
+import { describe, expect, it } from 'vitest';
+import { loadConfig } from '../../edge/config.ts';
+
+const REDIS_URL = 'redis://127.0.0.1:6379';
+
+describe('loadConfig', () => {
+  it('needs to know only where Redis is', () => {
+    expect(loadConfig({ REDIS_URL })).toEqual({
+      port: 8787,
+      hostname: '0.0.0.0',
+      redisUrl: REDIS_URL,
+      graceMs: 10_000,
+      app: { apiKeys: null, maxBodyBytes: 8_388_608, heartbeatMs: 15_000 },
+    });
+  });
+
+  it('reads pairs of key and tenant', () => {
+    const { app } = loadConfig({ REDIS_URL, API_KEYS: 'sk-1:acme, sk:2:globex' });
+    expect(app.apiKeys).toEqual(
+      new Map([
+        ['sk-1', 'acme'],
+        ['sk:2', 'globex'],
+      ]),
+    );
+  });
+
+  it('lists everything that is wrong', () => {
+    const environment = { PORT: '99999', API_KEYS: 'no-tenant', REDIS_URL: 'http://x' };
+    for (const name of Object.keys(environment)) {
+      expect(() => loadConfig(environment)).toThrow(name);
+    }
+  });
+
+  it.each(['', 'a', 'a:', ':b', 'a:b,', 'a:b,a:c', 'a b:c'])('refuses API_KEYS %j', (API_KEYS) => {
+    expect(() => loadConfig({ REDIS_URL, API_KEYS })).toThrow('API_KEYS');
+  });
+});
