@@ -103,9 +103,10 @@ export class KvCache {
   appendBlock(row: CacheRow, block: FrozenBlock): void {
     const owned = this.#own(row);
     invariant(owned.numTokens % BLOCK_SIZE === 0, 'a block goes behind a full one');
-    this.#grow(owned, owned.numTokens + BLOCK_SIZE);
-    owned.bank.writeBlock(owned.index, owned.numTokens / BLOCK_SIZE, block);
-    owned.numTokens += BLOCK_SIZE;
+    const slot = owned.numTokens / BLOCK_SIZE;
+    owned.numTokens += BLOCK_SIZE; // first, since what moves rows goes by it
+    this.#grow(owned, owned.numTokens);
+    owned.bank.writeBlock(owned.index, slot, block);
   }
 
   /** A copy of the frozen block that starts at position `slot * BLOCK_SIZE`. */
