@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { PlatformError } from '../../../shared/errors.ts';
 import { createTestEdge, jsonOf, parseFrames } from '../../support/edge.ts';
+import { tokensOf } from '../../support/transport-conformance.ts';
 
 const story = { model: 'stories-target', prompt: 'Once', seed: 0, max_tokens: 4 };
 
@@ -163,5 +165,47 @@ describe('POST /v1/completions', () => {
     expect(response.status).toBe(200);
     expect(frames.map(({ id }) => id)).toEqual(['1-0', '1-1']);
     expect(frames[1]?.data).toMatchObject({ error: { code: 'worker_lost', message: 'gone' } });
+  });
+
+  it('begins a stream with heartbeats when the queue is slow, and then cannot change its status', async () => {
+    const { post, transport } = createTestEdge(null, { heartbeatMs: 1 });
+
+    const response = await post('/v1/completions', { ...story, stream: true });
+    const reader = response.body!.getReader();
+    const read = async () => new TextDecoder().decode((await reader.read()).value);
+    const first = await read();
+    const [job] = transport.submitted;
+    const error = { type: 'error', code: 'overloaded', message: 'full', param: null } as const;
+    transport.append(job!.id, transport.claim(job!.id), error);
+
+    expect(response.status).toBe(200);
+    expect(response.headers.get('x-request-id')).toBe(job?.id);
+    expect(first).toBe(': heartbeat\n\n');
+    let last = await read();
+    while (last === first) last = await read();
+    expect(parseFrames(last)).toMatchObject([
+      { id: '1-0', data: { error: { code: 'overloaded' } } },
+    ]);
+  });
+
+  it('tells a reader, without an id to go on after, when the events cannot be read any longer', async () => {
+    const { app, transport } = createTestEdge(null);
+    transport.submit = async () => ({
+      async *[Symbol.asyncIterator]() {
+        yield { id: { epoch: 1, seq: 0 }, event: tokensOf('Hi') };
+        throw new PlatformError('unavailable', 'redis does not answer');
+      },
+    });
+
+    const response = await app.request('/v1/completions', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ ...story, stream: true }),
+    });
+
+    expect(parseFrames(await response.text())).toMatchObject([
+      { id: '1-0' },
+      { id: null, data: { error: { code: 'unavailable' } } },
+    ]);
   });
 });
