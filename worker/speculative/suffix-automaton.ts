@@ -10,7 +10,7 @@ export interface Match {
 }
 
 const NONE = -1;
-export const ROOT = 0;
+const ROOT = 0;
 
 /**
  * Every substring of a text that grows by one token at a time, and for those of up to `maxMatch` tokens,
@@ -66,6 +66,11 @@ export class SuffixAutomaton {
     return this.#repeatEnd;
   }
 
+  /** The empty match, to `follow` any text from. */
+  get start(): Match {
+    return { state: ROOT, length: 0 };
+  }
+
   /** The text's own end, as a place to `follow` further tokens from. */
   get end(): Match {
     return this.#shortened(this.#suffix, this.#maxMatch);
@@ -112,28 +117,25 @@ export class SuffixAutomaton {
     }
   }
 
-  /** The next shorter suffix of a match that came more often. */
-  shorter({ state }: Match): Match {
-    const link = Math.max(ROOT, this.#links[state]!);
-    return { state: link, length: this.#lengths[link]! };
-  }
-
-  /** The token that followed a match most often; of equal ones, the latest. Looks at `maxEdges` at most. */
+  /**
+   * The token that followed a match most often, of equal ones the latest; `null` when no document goes on.
+   * Looks at the `maxEdges` latest to have come first.
+   */
   likeliestNext({ state }: Match, maxEdges: number): TokenId | null {
     let best: TokenId | null = null;
     let bestCount = 0;
     let bestEnd = 0;
     let edge = this.#edges.first(state);
     for (let i = 0; i < maxEdges && edge !== NONE; i += 1) {
+      const tokenId = this.#edges.tokenOf(edge);
       const target = this.#edges.targetOf(edge);
       const count = this.#counts[target]!;
       const end = this.#latestEnds[target]!;
-      if (count > bestCount || (count === bestCount && end > bestEnd)) {
-        best = this.#edges.tokenOf(edge);
-        bestCount = count;
-        bestEnd = end;
-      }
       edge = this.#edges.next(edge);
+      if (tokenId < 0 || count < bestCount || (count === bestCount && end < bestEnd)) continue;
+      best = tokenId;
+      bestCount = count;
+      bestEnd = end;
     }
     return best;
   }

@@ -1,0 +1,124 @@
+import { describe, expect, it } from 'vitest';
+import { toTenantId } from '../../../shared/ids.ts';
+import { OutputStore } from '../../../worker/speculative/output-store.ts';
+import { integerFrom, seededRng } from '../../support/random.ts';
+
+const ann = toTenantId('ann');
+const bob = toTenantId('bob');
+const limits = { minMatch: 2, maxDraft: 4 };
+
+/** The longest suffix of up to 4 tokens that some output contains, and what follows it, by counting. */
+function plainly(outputs: readonly number[][], recent: readonly number[], maxDraft: number) {
+  const countOf = (tokens: readonly number[]) =>
+    outputs.reduce((sum, output) => {
+      const ends = output.filter((_, start) => tokens.every((t, i) => output[start + i] === t));
+      return sum + ends.length;
+    }, 0);
+  let matchLength = Math.min(4, recent.length);
+  while (matchLength > 0 && countOf(recent.slice(-matchLength)) === 0) matchLength -= 1;
+  if (matchLength < 1) return null;
+
+  const counts: number[] = [];
+  let place = recent.slice(-matchLength);
+  const tokenIds: number[] = [];
+  while (tokenIds.length < maxDraft) {
+    const next = [0, 1, 2].map((tokenId) => countOf([...place, tokenId]));
+    const best = Math.max(...next);
+    if (best === 0) break;
+    counts.push(best);
+    tokenIds.push(next.indexOf(best));
+    place = [...place, next.indexOf(best)].slice(-4);
+  }
+  return { matchLength, tokenIds, counts };
+}
+
+describe('OutputStore', () => {
+  it('proposes what followed most often', () => {
+    const store = new OutputStore();
+    store.add(ann, [1, 2, 3, 4]);
+    store.add(ann, [1, 2, 5, 6]);
+    store.add(ann, [9, 1, 2, 5, 7]);
+
+    expect(store.propose(ann, [8, 1, 2], limits)).toEqual({
+      proposer: 'suffix',
+      tokenIds: [5, 7],
+      matchLength: 2,
+    });
+    expect(store.propose(ann, [9, 1, 2], { ...limits, maxDraft: 1 })?.matchLength).toBe(3);
+  });
+
+  it('prefers the longer match to the more frequent one', () => {
+    const store = new OutputStore();
+    store.add(ann, [1, 2, 5]);
+    store.add(ann, [1, 2, 5]);
+    store.add(ann, [7, 1, 2, 6]);
+    expect(store.propose(ann, [7, 1, 2], limits)?.tokenIds).toEqual([6]);
+  });
+
+  it('never matches or continues across the end of an output', () => {
+    const store = new OutputStore();
+    store.add(ann, [1, 2]);
+    store.add(ann, [3, 4]);
+    expect(store.propose(ann, [1, 2], limits)).toBeNull();
+    expect(store.propose(ann, [2, 3], limits)).toBeNull();
+  });
+
+  it("knows nothing of another tenant's outputs", () => {
+    const store = new OutputStore();
+    store.add(ann, [1, 2, 3]);
+    expect(store.propose(bob, [1, 2], limits)).toBeNull();
+    store.add(bob, [1, 2, 9]);
+    expect(store.propose(bob, [1, 2], limits)?.tokenIds).toEqual([9]);
+  });
+
+  it('drafts nothing that hardly any output took', () => {
+    const store = new OutputStore();
+    for (let i = 0; i < 20; i += 1) store.add(ann, [1, 2, 100 + i]);
+    expect(store.propose(ann, [1, 2], limits)).toBeNull();
+  });
+
+  it('agrees with counting over random outputs', () => {
+    const rng = seededRng(3);
+    for (let trial = 0; trial < 200; trial += 1) {
+      const store = new OutputStore({ maxMatch: 4 });
+      const outputs = Array.from({ length: integerFrom(rng, 1, 6) }, () =>
+        Array.from({ length: integerFrom(rng, 1, 15) }, () => integerFrom(rng, 0, 3)),
+      );
+      for (const output of outputs) store.add(ann, output);
+      const recent = Array.from({ length: 6 }, () => integerFrom(rng, 0, 3));
+
+      const proposal = store.propose(ann, recent, { minMatch: 1, maxDraft: 1 });
+      const expected = plainly(outputs, recent, 1);
+      if (proposal === null) {
+        expect(expected?.tokenIds ?? []).toEqual([]);
+        continue;
+      }
+      expect(proposal.matchLength).toBe(expected?.matchLength);
+      const taken = recent.slice(-proposal.matchLength).concat(proposal.tokenIds);
+      const counts = outputs.map((output) => {
+        const starts = output.filter((_, start) => taken.every((t, i) => output[start + i] === t));
+        return starts.length;
+      });
+      expect(counts.reduce((a, b) => a + b)).toBe(expected?.counts[0]);
+    }
+  });
+
+  it('keeps to its bytes, a tenant to its share, and the latest outputs longest', () => {
+    const rng = seededRng(4);
+    const store = new OutputStore({ maxBytes: 400_000, maxTenantBytes: 100_000 });
+    for (let i = 0; i < 300; i += 1) {
+      const tenant = toTenantId(`tenant-${integerFrom(rng, 0, 10)}`);
+      const output = Array.from({ length: 50 }, () => integerFrom(rng, 0, 30));
+      store.add(tenant, output);
+      expect(store.numBytes).toBeLessThanOrEqual(400_000);
+      expect(store.propose(tenant, output.slice(10, 20), limits)?.tokenIds[0]).toBe(output[20]);
+    }
+
+    const alone = new OutputStore({ maxBytes: 400_000, maxTenantBytes: 100_000 });
+    for (let i = 0; i < 100; i += 1) {
+      alone.add(ann, [i, i + 1, ...Array.from({ length: 50 }, () => integerFrom(rng, 500, 900))]);
+    }
+    expect(alone.numBytes).toBeLessThanOrEqual(100_000);
+    expect(alone.propose(ann, [3, 4], limits)).toBeNull();
+  });
+});
