@@ -4,7 +4,8 @@ import { float, type Graph, int, ints, MICROSOFT, type Value } from './graph.ts'
 
 /** Inputs that all layers share. */
 export interface AttentionInputs {
-  readonly writeIndices: Value; // int64 [rows]
+  /** Where new keys and values go: int64 [rows], on WebGPU [rows, numKvHeads, newTokens, 3]. */
+  readonly writeIndices: Value;
   readonly mask: Value; // [rows, 1, group * newTokens, columns]
   readonly partSizes: Value; // int64 [2]: columns of the frozen part and of the tail
 }
@@ -17,11 +18,13 @@ export interface Projections {
 }
 
 /**
- * Twice the mix of values leaves `addAttention`, and the output weights are halved for it. Both are
- * exact, and keep the runtime from its kernel for a single row of factor 1, which sums in another
- * order than the one for several rows.
+ * What `addAttention` multiplies its result by; the output weights are divided by it. On the CPU 2:
+ * both are exact, and keep the runtime from its kernel for a single row of factor 1, which sums in
+ * another order than the one for several rows.
  */
-export const MIX_GAIN = 2;
+export function mixGain({ executionProvider }: Builder): number {
+  return executionProvider === 'cpu' ? 2 : 1;
+}
 
 /**
  * Parts that the queries sharing a key-value head are cut into, and threads to run with, so that
@@ -40,8 +43,10 @@ export function planThreads({ numHeads, numKvHeads }: ModelConfig, numThreads: n
 }
 
 /** Declares the inputs of `AttentionInputs`; queries that share a head are stacked in the mask. */
-export function addAttentionInputs({ graph, config, groupParts }: Builder): AttentionInputs {
+export function addAttentionInputs(builder: Builder): AttentionInputs {
+  const { graph, config, groupParts, executionProvider } = builder;
   const numStacked = config.numHeads / config.numKvHeads / groupParts;
+  const places = executionProvider === 'cpu' ? [] : [config.numKvHeads, 'newTokens', 3];
   const mask = graph.input('mask', 'float32', [
     'rows',
     ...ones(groupParts),
@@ -49,7 +54,7 @@ export function addAttentionInputs({ graph, config, groupParts }: Builder): Atte
     'columns',
   ]);
   return {
-    writeIndices: graph.input('writeIndices', 'int64', ['rows']),
+    writeIndices: graph.input('writeIndices', 'int64', ['rows', ...places]),
     partSizes: graph.input('partSizes', 'int64', [2]),
     mask: numStacked === 1 ? mask : concat(graph, Array<Value>(numStacked).fill(mask), -2),
   };
@@ -71,7 +76,7 @@ function concat(graph: Graph, values: readonly Value[], axis: number): Value {
  * A position's sums come out the same however its tokens were cut into steps, because both parts
  * begin at multiples of the block size and masked columns add exact zeros.
  *
- * @returns [rows, newTokens, numHeads * headDim], times `MIX_GAIN`
+ * @returns [rows, newTokens, numHeads * headDim], times `mixGain`
  */
 export function addAttention(
   builder: Builder,
@@ -115,13 +120,15 @@ function addFrozenInputs({ graph, config, groupParts }: Builder, layer: number):
 
 /** The tail with the new keys and values in their places. */
 function addTail(
-  { graph, config, groupParts }: Builder,
+  { graph, config, groupParts, executionProvider }: Builder,
   layer: number,
   { keys, values, writeIndices }: KeysAndValues & { readonly writeIndices: Value },
 ): KeysAndValues {
   const { numKvHeads, headDim } = config;
   const fill = (name: string, update: Value) => {
     const tail = graph.input(`${name}.${layer}`, 'float32', ['rows', numKvHeads, 'tail', headDim]);
+    if (executionProvider === 'webgpu')
+      return graph.node('ScatterND', [tail, writeIndices, update]);
     const filled = graph.node('TensorScatter', [tail, update, writeIndices]);
     if (groupParts === 1) return filled;
     return graph.node('Reshape', [filled, graph.integers(0, 0, 1, -1, headDim)]);
@@ -129,26 +136,46 @@ function addTail(
   return { keys: fill('tailKeys', keys), values: fill('tailValues', values) };
 }
 
-function addScores({ graph, config }: Builder, queries: Value, keys: Value): Value {
+/** Scaled products of queries and keys. WebGPU has no product with a transposed operand. */
+function addScores(
+  { graph, config, executionProvider }: Builder,
+  queries: Value,
+  keys: Value,
+): Value {
+  if (executionProvider === 'webgpu') {
+    const transposed = graph.node('Transpose', [keys], {
+      attributes: { perm: ints(0, 1, 3, 2) },
+    });
+    return graph.node('MatMul', [queries, transposed]);
+  }
   return graph.node('FusedMatMul', [queries, keys], {
     domain: MICROSOFT,
     attributes: { transB: int(1), alpha: float(1 / Math.sqrt(config.headDim)) },
   });
 }
 
-function addMix({ graph }: Builder, probs: Value, values: Value): Value {
-  return graph.node('FusedMatMul', [probs, values], {
+function addMix(builder: Builder, probs: Value, values: Value): Value {
+  if (builder.executionProvider === 'webgpu') return builder.graph.node('MatMul', [probs, values]);
+  return builder.graph.node('FusedMatMul', [probs, values], {
     domain: MICROSOFT,
-    attributes: { alpha: float(MIX_GAIN) },
+    attributes: { alpha: float(mixGain(builder)) },
   });
 }
 
 /** Stacks queries that share a key-value head: [rows, numKvHeads, group * newTokens, headDim]. */
-function groupQueries({ graph, config, groupParts }: Builder, queries: Value): Value {
+function groupQueries(builder: Builder, queries: Value): Value {
+  const { graph, config, groupParts, executionProvider } = builder;
   const { numHeads, numKvHeads, headDim } = config;
-  if (numHeads === numKvHeads) return queries;
+  const scaled = executionProvider === 'cpu' ? queries : addScale(builder, queries);
+  if (numHeads === numKvHeads) return scaled;
   const parts = groupParts === 1 ? [] : [groupParts];
-  return graph.node('Reshape', [queries, graph.integers(0, numKvHeads, ...parts, -1, headDim)]);
+  return graph.node('Reshape', [scaled, graph.integers(0, numKvHeads, ...parts, -1, headDim)]);
+}
+
+/** Divides by sqrt(headDim), where the product with the keys cannot. */
+function addScale({ graph, config }: Builder, queries: Value): Value {
+  const load = () => Float32Array.of(1 / Math.sqrt(config.headDim));
+  return graph.node('Mul', [queries, graph.weight('scoreScale', { dims: [1], load })]);
 }
 
 /** Names of a layer's outputs. */

@@ -3,6 +3,7 @@ import { invariant } from '../../shared/assert.ts';
 import { newKeysName, newValuesName, ones } from './attention.ts';
 import type { ExecutionProvider } from './builder.ts';
 import type { ModelConfig } from './config.ts';
+import { ModelError } from './model-error.ts';
 import { RopeTable } from './rope.ts';
 import type { ModelInput, ModelOutput, ModelRunner, ModelShape } from './runner.ts';
 
@@ -13,18 +14,24 @@ export interface SessionSettings {
   readonly hasSpinningThreads: boolean;
 }
 
+/** What distinguishes graphs of one model. */
+export interface GraphVariant {
+  readonly executionProvider: ExecutionProvider;
+  readonly groupParts: number;
+}
+
 /** Runs a written graph. The buffers of an input are read in place, none is copied. */
 export class OnnxRunner implements ModelRunner {
   readonly shape: ModelShape;
   readonly #session: InferenceSession;
   readonly #config: ModelConfig;
-  readonly #groupParts: number;
+  readonly #variant: GraphVariant;
   readonly #rope: RopeTable | null;
 
-  constructor(session: InferenceSession, config: ModelConfig, groupParts: number) {
+  constructor(session: InferenceSession, config: ModelConfig, variant: GraphVariant) {
     this.#session = session;
     this.#config = config;
-    this.#groupParts = groupParts;
+    this.#variant = variant;
     this.#rope = config.rope === null ? null : new RopeTable(config.rope);
     this.shape = {
       numLayers: config.numLayers,
@@ -59,14 +66,14 @@ export class OnnxRunner implements ModelRunner {
     const { numRows, numNewTokens, frozenCapacity, tailCapacity } = input;
     const { numKvHeads, headDim } = this.#config;
     const tokens = [numRows, numNewTokens];
-    const between = ones(this.#groupParts);
+    const between = ones(this.#variant.groupParts);
     const frozen = [numRows, numKvHeads, ...between.slice(1), frozenCapacity, headDim];
     const tail = [numRows, numKvHeads, tailCapacity, headDim];
     const mask = [numRows, ...between, numNewTokens, frozenCapacity + tailCapacity];
     const feeds: Record<string, Tensor> = {
       tokenIds: new Tensor('int32', input.tokenIds, tokens),
       mask: new Tensor('float32', input.mask, mask),
-      writeIndices: new Tensor('int64', BigInt64Array.from(input.writeIndices, BigInt)),
+      writeIndices: this.#toWriteIndices(input),
       partSizes: new Tensor(
         'int64',
         BigInt64Array.of(BigInt(frozenCapacity), BigInt(tailCapacity)),
@@ -81,6 +88,23 @@ export class OnnxRunner implements ModelRunner {
       feeds[`tailValues.${layer}`] = new Tensor('float32', cache.tailValues, tail);
     }
     return feeds;
+  }
+
+  /** [numRows]; for ScatterND [numRows, numKvHeads, numNewTokens, 3]: row, head and column. */
+  #toWriteIndices({ numRows, numNewTokens, writeIndices }: ModelInput): Tensor {
+    if (this.#variant.executionProvider === 'cpu') {
+      return new Tensor('int64', BigInt64Array.from(writeIndices, BigInt));
+    }
+    const { numKvHeads } = this.#config;
+    const places = new BigInt64Array(numRows * numKvHeads * numNewTokens * 3);
+    for (let i = 0; i < places.length / 3; i += 1) {
+      const head = Math.floor(i / numNewTokens);
+      const row = Math.floor(head / numKvHeads);
+      places[3 * i] = BigInt(row);
+      places[3 * i + 1] = BigInt(head % numKvHeads);
+      places[3 * i + 2] = BigInt(writeIndices[row]! + (i % numNewTokens));
+    }
+    return new Tensor('int64', places, [numRows, numKvHeads, numNewTokens, 3]);
   }
 
   #addPositions(
@@ -101,18 +125,37 @@ export class OnnxRunner implements ModelRunner {
   }
 }
 
-/** Loads a written graph into the runtime. */
+/**
+ * Loads a written graph into the runtime.
+ *
+ * @throws {ModelError} when the provider cannot run it on this machine
+ */
 export async function openSession(
   path: string,
   { executionProvider, numThreads, hasSpinningThreads }: SessionSettings,
 ): Promise<InferenceSession> {
-  return InferenceSession.create(path, {
-    executionProviders: [executionProvider],
-    intraOpNumThreads: numThreads,
-    interOpNumThreads: 1,
-    executionMode: 'sequential',
-    graphOptimizationLevel: 'all',
-    logSeverityLevel: 3,
-    extra: { session: { intra_op: { allow_spinning: hasSpinningThreads ? '1' : '0' } } },
-  });
+  try {
+    return await InferenceSession.create(path, {
+      executionProviders: [executionProvider],
+      intraOpNumThreads: numThreads,
+      interOpNumThreads: 1,
+      executionMode: 'sequential',
+      graphOptimizationLevel: 'all',
+      logSeverityLevel: 4, // what matters is thrown
+      extra: {
+        session: {
+          intra_op: { allow_spinning: hasSpinningThreads ? '1' : '0' },
+          // A node that went back to the CPU would take the cache with it.
+          disable_cpu_ep_fallback: executionProvider === 'webgpu' ? '1' : '0',
+        },
+      },
+    });
+  } catch (cause) {
+    throw new ModelError(
+      executionProvider === 'webgpu'
+        ? 'the execution provider webgpu cannot run here; it needs a GPU with a Vulkan driver'
+        : `${path} cannot be loaded; delete its directory and start again`,
+      { cause },
+    );
+  }
 }

@@ -48,7 +48,7 @@ export async function openModel(options: ModelOptions): Promise<OpenModel> {
     });
     const fingerprint = [digest.slice(0, 16), weightFormat, executionProvider, processorClass()];
     return {
-      runner: new OnnxRunner(session, config, groupParts),
+      runner: new OnnxRunner(session, config, { executionProvider, groupParts }),
       checkpoint,
       digest,
       fingerprint: fingerprint.join('-'),

@@ -3,7 +3,7 @@ import {
   addAttention,
   addAttentionInputs,
   addCacheOutputs,
-  MIX_GAIN,
+  mixGain,
   newKeysName,
   newValuesName,
   splitHeads,
@@ -106,7 +106,7 @@ function addSelfAttention(
       `${block}.attn.c_proj`,
       mixed,
       [hiddenSize, hiddenSize],
-      1 / MIX_GAIN,
+      1 / mixGain(builder),
     ),
     bias: addVector(builder, `${block}.attn.c_proj.bias`, hiddenSize),
   };

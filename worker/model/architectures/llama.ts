@@ -3,7 +3,7 @@ import {
   addAttention,
   addAttentionInputs,
   addCacheOutputs,
-  MIX_GAIN,
+  mixGain,
   newKeysName,
   newValuesName,
   type Projections,
@@ -118,7 +118,7 @@ function addSelfAttention(
     parts: [{ name: `${prefix}.o_proj`, numOutputs: hiddenSize }],
     numInputs: numHeads * headDim,
     hasBias: config.hasOutputBias,
-    factor: 1 / MIX_GAIN,
+    factor: 1 / mixGain(builder),
   });
 }
 

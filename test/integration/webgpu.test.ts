@@ -1,0 +1,75 @@
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { type OpenModel, openModel } from '../../worker/model/open-model.ts';
+import { CONFIGS } from '../support/architectures.ts';
+import { randomTensors, writeCheckpoint } from '../support/checkpoints.ts';
+import { forward } from '../support/forward.ts';
+import { cutIntoChunks, HostCache } from '../support/host-cache.ts';
+import { continueGreedily, readReference, worstLogit } from '../support/reference.ts';
+
+// Where there is no GPU, the software Vulkan of Debian's chromium package will do.
+const softwareVulkan = '/usr/lib/chromium/vk_swiftshader_icd.json';
+if (existsSync(softwareVulkan)) {
+  process.env.VK_ICD_FILENAMES ??= softwareVulkan;
+  process.env.XDG_RUNTIME_DIR ??= tmpdir();
+}
+
+const directory = mkdtempSync(join(tmpdir(), 'rivulet-'));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+function openOnGpu(modelDir: string): Promise<OpenModel> {
+  return openModel({
+    modelDir,
+    cacheDir: join(directory, 'cache'),
+    executionProvider: 'webgpu',
+    weightFormat: 'fp32',
+    numThreads: 1,
+  });
+}
+
+const target = join(import.meta.dirname, '../../infra/models/stories-target');
+const model = await openOnGpu(target).catch((error: unknown) => {
+  console.log(`skipped: ${error instanceof Error ? error.message : error}`);
+  return null;
+});
+
+describe.skipIf(model === null)('the execution provider webgpu', () => {
+  const texts = readReference()['stories-target']!;
+  afterAll(async () => model?.runner.close());
+
+  it('gives the logits of an independent implementation', async () => {
+    for (const text of [texts[0]!, texts[5]!, texts[10]!]) {
+      expect(await worstLogit(model!.runner, text)).toBeLessThan(1e-3);
+    }
+  });
+
+  it('continues greedily with the same tokens, across the end of a block', async () => {
+    const { ids, greedy } = texts.find((text) => text.ids.length === 49)!;
+    expect(await continueGreedily(model!.runner, ids, 20)).toEqual(greedy.slice(0, 20));
+  });
+
+  it.each(['qwen3', 'gpt2'])('runs %s like a plain forward pass', async (name) => {
+    const config = CONFIGS[name]!;
+    const tensors = randomTensors(config);
+    writeCheckpoint(join(directory, name), config, tensors);
+    const { runner } = await openOnGpu(join(directory, name));
+    const tokenIds = Array.from({ length: 70 }, (_, i) => (i * i * 7 + 3 * i) % 101);
+
+    const expected = forward(config, tensors, tokenIds).flatMap((logits) => [...logits]);
+    const cache = new HostCache(runner.shape, { numRows: 1, frozenCapacity: 128 });
+    const actual: number[] = [];
+    for (const chunk of cutIntoChunks(tokenIds, [40])) {
+      for (const logits of (await cache.read(runner, [chunk]))[0]!) actual.push(...logits);
+    }
+
+    const worst = expected.reduce(
+      (max, logit, i) => Math.max(max, Math.abs(logit - actual[i]!)),
+      0,
+    );
+    expect(actual).toHaveLength(expected.length);
+    expect(worst).toBeLessThan(1e-4);
+    await runner.close();
+  });
+});
