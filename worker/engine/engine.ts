@@ -12,6 +12,7 @@ import { buildBatches, type RowRead } from './batch.ts';
 import { Generation, type GenerationContext } from './generation.ts';
 import { Scheduler, type SchedulerLimits } from './scheduler.ts';
 import type { Sequence } from './sequence.ts';
+import type { Speculator } from './speculator.ts';
 import { type Chunk, numLogits, type StepOutput } from './step.ts';
 import { TokenSelector } from './token-selector.ts';
 
@@ -26,6 +27,8 @@ export interface EngineParts {
   readonly limits: SchedulerLimits;
   /** Memory for keys and values of prefixes that may come again; 0 for none. */
   readonly prefixCacheBytes: number;
+  /** `null` to draft nothing. */
+  readonly speculator: Speculator | null;
   readonly context: GenerationContext;
 }
 
@@ -33,14 +36,18 @@ export interface EngineParts {
 export class Engine {
   readonly #runner: ModelRunner;
   readonly #context: GenerationContext;
+  readonly #limits: SchedulerLimits;
+  readonly #speculator: Speculator | null;
   readonly #cache: KvCache;
   readonly #prefixes: PrefixCache;
   readonly #scheduler: Scheduler;
   readonly #selector: TokenSelector;
   readonly #generationById = new Map<RequestId, Generation>();
 
-  constructor({ runner, limits, prefixCacheBytes, context }: EngineParts) {
+  constructor({ runner, limits, prefixCacheBytes, speculator, context }: EngineParts) {
     this.#runner = runner;
+    this.#limits = limits;
+    this.#speculator = speculator;
     this.#context = context;
     this.#cache = new KvCache(runner.shape, limits.maxSequences);
     this.#prefixes = new PrefixCache({
@@ -75,23 +82,27 @@ export class Engine {
   /** Ends a request where it stands. */
   cancel(id: RequestId, reason: FinishReason): void {
     this.#generationById.get(id)?.cancel(reason);
-    for (const sequence of this.#scheduler.sequencesOf(id)) this.#scheduler.remove(sequence);
+    for (const sequence of this.#scheduler.sequencesOf(id)) this.#remove(sequence);
   }
 
   /** Forgets a request without a word. */
   release(id: RequestId): void {
     this.#generationById.delete(id);
-    for (const sequence of this.#scheduler.sequencesOf(id)) this.#scheduler.remove(sequence);
+    for (const sequence of this.#scheduler.sequencesOf(id)) this.#remove(sequence);
   }
 
   /** Advances every scheduled sequence once. */
   async step(): Promise<void> {
+    await this.#propose();
     const reads = this.#scheduler.schedule().map(toRead);
     const batches = buildBatches(reads, this.#cache, this.#runner.shape.slidingWindow);
     const results: (readonly [StepOutput, NewTokens])[] = [];
     for (const { input, reads } of batches) {
+      const startMs = this.#context.now();
       const { logits, newKeys, newValues } = await this.#runner.run(input);
-      const { numNewTokens } = input;
+      const { numRows, numNewTokens } = input;
+      const ms = this.#context.now() - startMs;
+      this.#speculator?.observeCall({ numRows, numNewTokens, ms });
       for (const { read, row, firstLogits } of reads) {
         const output = this.#selector.select(read.chunk, logits, firstLogits);
         results.push([output, { newKeys, newValues, numNewTokens, row }]);
@@ -121,14 +132,33 @@ export class Engine {
     if (output.isBroken) {
       generation.add(output);
       for (const each of this.#scheduler.sequencesOf(generation.id)) {
-        this.#scheduler.remove(each, true);
+        this.#remove(each, true);
       }
       return;
     }
     this.#cache.append(sequence.row, output.numKept, newTokens);
     if (output.numKept > 0) this.#remember(sequence, sequence.row);
     generation.add(output);
-    if (sequence.finishReason !== null) this.#scheduler.remove(sequence);
+    this.#speculator?.settle(output);
+    if (sequence.finishReason !== null) this.#remove(sequence);
+  }
+
+  /** Drafts for the sequences that are about to read one token, in the room that prompts leave. */
+  async #propose(): Promise<void> {
+    if (this.#speculator === null) return;
+    const { running } = this.#scheduler;
+    const decoding = running.filter(({ isDecoding }) => isDecoding);
+    const drafted = decoding.filter(({ options }) => options.canSpeculate);
+    if (drafted.length === 0) return;
+    const isReading = decoding.length < running.length || this.#scheduler.numWaiting > 0;
+    const numReserved = decoding.length + (isReading ? BLOCK_SIZE : 0);
+    const maxTokens = Math.max(0, this.#limits.maxBatchedTokens - numReserved);
+    await this.#speculator.propose(drafted, maxTokens);
+  }
+
+  #remove(sequence: Sequence, isTainted = false): void {
+    this.#speculator?.remove(sequence);
+    this.#scheduler.remove(sequence, isTainted);
   }
 
   /** Copies the blocks that a sequence begins with and that were computed before; one token stays to be read. */

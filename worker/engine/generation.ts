@@ -2,6 +2,7 @@ import type { RequestId, TokenId } from '../../shared/ids.ts';
 import type { FinishReason, ProposerStats, TokenLogprobs } from '../../shared/protocol/event.ts';
 import type { GenerationEvent, PublishedChoice } from '../../shared/protocol/generation.ts';
 import { choiceSeed, type Job, numChoices } from '../../shared/protocol/job.ts';
+import { DraftTally } from '../speculative/tally.ts';
 import { Detokenizer, type TokenBytes } from './detokenizer.ts';
 import { OutputText } from './output-text.ts';
 import { Sequence } from './sequence.ts';
@@ -59,6 +60,8 @@ export class Generation {
       promptTokenIds,
       publishedTokenIds: published.tokenIds,
       sampling: { ...sampling, seed: choiceSeed(sampling.seed, choice % n) },
+      canSpeculate: this.#job.speculation === 'auto',
+      prediction: this.#job.prediction ?? [],
       maxOutputTokens: Math.min(maxTokens ?? Infinity, maxSequenceTokens - promptTokenIds.length),
       eosTokenIds: new Set(ignoreEos ? [] : eosTokenIds),
       topLogprobs,
@@ -98,6 +101,7 @@ export class Generation {
       return;
     }
     this.#addPromptLogprobs(sequence, output.promptLogprobs);
+    if (output.verified !== null) sequence.tally.add(output.verified);
     if (output.newTokenIds.length > 0) {
       this.#promptReadMs ??= this.#context.now();
       this.#sayTokens(sequence, output.newTokenIds, output.text, output.logprobs);
@@ -193,16 +197,23 @@ export class Generation {
   get #usage() {
     const sum = (counts: readonly number[]) => counts.reduce((total, count) => total + count, 0);
     const firstChoices = this.sequences.filter(({ options }) => options.choice % this.#job.n === 0);
+    const tally = this.#tally;
     return {
       promptTokens: sum(this.#job.prompts.map(({ length }) => length)),
       cachedTokens: sum(firstChoices.map(({ numCachedTokens }) => numCachedTokens)),
       completionTokens: sum(this.sequences.map(({ numOutputTokens }) => numOutputTokens)),
-      acceptedPredictionTokens: 0,
-      rejectedPredictionTokens: 0,
+      acceptedPredictionTokens: tally.numAccepted,
+      rejectedPredictionTokens: tally.numDrafted - tally.numAccepted,
     };
   }
 
+  get #tally(): DraftTally {
+    const tally = new DraftTally();
+    for (const sequence of this.sequences) tally.merge(sequence.tally);
+    return tally;
+  }
+
   get #speculation(): ProposerStats[] {
-    return [];
+    return this.#tally.stats;
   }
 }

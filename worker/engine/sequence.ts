@@ -5,6 +5,8 @@ import type { SamplingParams } from '../../shared/protocol/job.ts';
 import type { CacheRow } from '../cache/kv-cache.ts';
 import { BLOCK_SIZE } from '../cache/layout.ts';
 import { TokenHistory } from '../sampling/history.ts';
+import type { ProposerName } from '../speculative/proposer.ts';
+import { DraftTally } from '../speculative/tally.ts';
 import type { OutputText } from './output-text.ts';
 
 export interface SequenceOptions {
@@ -17,6 +19,10 @@ export interface SequenceOptions {
   /** Output tokens that an earlier claim of the request has published. */
   readonly publishedTokenIds: readonly TokenId[];
   readonly sampling: SamplingParams;
+  /** Whether tokens may be drafted for it. */
+  readonly canSpeculate: boolean;
+  /** Output that the client predicted. */
+  readonly prediction: readonly TokenId[];
   /** Output tokens after which it ends, `Infinity` for none but the context's limit. */
   readonly maxOutputTokens: number;
   readonly eosTokenIds: ReadonlySet<TokenId>;
@@ -35,6 +41,10 @@ export class Sequence {
   readonly tokenIds: TokenId[];
   /** Proposed and not yet verified; they follow `tokenIds`. */
   draftTokenIds: readonly TokenId[] = [];
+  /** Who proposed them; `null` while there are none. */
+  proposer: ProposerName | null = null;
+  /** What was drafted for it and what was kept. */
+  readonly tally = new DraftTally();
   /** Its place in the cache while it runs. */
   row: CacheRow | null = null;
   finishReason: FinishReason | null = null;
@@ -83,6 +93,18 @@ export class Sequence {
     const start = this.numComputedTokens;
     const known = this.tokenIds.slice(start, start + numTokens);
     return [...known, ...this.draftTokenIds.slice(0, numTokens - known.length)];
+  }
+
+  /** Puts tokens forward, to be verified in the next step. */
+  propose(proposer: ProposerName, tokenIds: readonly TokenId[]): void {
+    invariant(this.isDecoding, 'a draft follows a sequence that was read');
+    this.proposer = proposer;
+    this.draftTokenIds = tokenIds;
+  }
+
+  dropDraft(): void {
+    this.proposer = null;
+    this.draftTokenIds = [];
   }
 
   /** Adds a token that the target chose. */

@@ -1,5 +1,6 @@
 import type { TokenId } from '../../shared/ids.ts';
 import type { FinishReason, TokenLogprobs } from '../../shared/protocol/event.ts';
+import type { VerifiedDraft } from '../speculative/tally.ts';
 import type { Sequence } from './sequence.ts';
 
 /** Some pending tokens of one sequence, read in one step. */
@@ -27,6 +28,8 @@ export interface StepOutput {
   /** Log-probabilities of the prompt tokens that follow those of the chunk. */
   readonly promptLogprobs: readonly TokenLogprobs[];
   readonly finishReason: FinishReason | null;
+  /** The draft that was verified, `null` for none. */
+  readonly verified: VerifiedDraft | null;
   /** The model gave NaN for it. */
   readonly isBroken: boolean;
 }

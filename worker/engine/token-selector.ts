@@ -2,6 +2,7 @@ import type { TokenId } from '../../shared/ids.ts';
 import type { FinishReason, TokenLogprobs, TokenText } from '../../shared/protocol/event.ts';
 import { TokenChooser } from '../sampling/choose.ts';
 import { logSumExp, topLogprobs } from '../sampling/logprobs.ts';
+import type { VerifiedDraft } from '../speculative/tally.ts';
 import { verify } from '../speculative/verify.ts';
 import type { Sequence } from './sequence.ts';
 import { type Chunk, numLogits, type StepOutput } from './step.ts';
@@ -36,7 +37,15 @@ export class TokenSelector {
     const isBroken = rows.some((row) => Number.isNaN(row[0]));
     const numKnown = sequence.tokenIds.length - start;
     const promptLogprobs = isBroken ? [] : this.#promptLogprobs(chunk.sequence, start, rows);
-    const nothing = { chunk, newTokenIds: [], text: '', logprobs: [], promptLogprobs, isBroken };
+    const nothing = {
+      chunk,
+      newTokenIds: [],
+      text: '',
+      logprobs: [],
+      promptLogprobs,
+      verified: null,
+      isBroken,
+    };
     if (isBroken || numTokens < numKnown || sequence.options.maxOutputTokens === 0) {
       return { ...nothing, numKept: numTokens, finishReason: sequence.finishReason };
     }
@@ -47,8 +56,9 @@ export class TokenSelector {
       describe: this.#describe,
     });
     const numAccepted = verify(drafted, taking);
-    sequence.draftTokenIds = [];
-    return { ...nothing, ...taking.result, numKept: numKnown + numAccepted };
+    const verified = verifiedDraft(sequence, drafted.length, numAccepted);
+    sequence.dropDraft();
+    return { ...nothing, ...taking.result, numKept: numKnown + numAccepted, verified };
   }
 
   /** What the prompt's own tokens were worth, for those that follow the chunk's, where that is wanted. */
@@ -114,6 +124,14 @@ class Taking {
     if (this.isOver && !shown.isStopped) this.#text += text.flush().text;
     return tokenId;
   }
+}
+
+function verifiedDraft(
+  { proposer }: Sequence,
+  numDrafted: number,
+  numAccepted: number,
+): VerifiedDraft | null {
+  return proposer === null || numDrafted === 0 ? null : { proposer, numDrafted, numAccepted };
 }
 
 /** Whether a sequence ends with the token that it took last. */

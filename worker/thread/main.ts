@@ -89,6 +89,7 @@ if (model !== null) {
     runner,
     limits: options.limits,
     prefixCacheBytes: options.prefixCacheBytes,
+    speculator: null,
     context: {
       tokenBytes: tokenizer.tokenBytes,
       describe: (tokenId) => ({
