@@ -16,6 +16,8 @@ function historyOf(): TokenHistory {
   return history;
 }
 
+const historyOfNothing = { promptTokenIds: [], outputTokenIds: [] };
+
 const penalties = { presencePenalty: 0.5, frequencyPenalty: 0.25, repetitionPenalty: 1.25 };
 const logitBias: SamplingParams['logitBias'] = [
   [4, -2],
@@ -88,6 +90,26 @@ describe('TokenChooser', () => {
         throw new Error(`${nameOf(params)}: ${counts}, not ${exact}`, { cause });
       }
     }
+  });
+
+  it.each([
+    { presencePenalty: 1 },
+    { frequencyPenalty: 1 },
+    { repetitionPenalty: 2 },
+    { logitBias },
+    { topK: 3 },
+    { topP: 0.5 },
+    { minP: 0.3 },
+  ])('honors %o by itself', (option) => {
+    const chooser = new TokenChooser(logits.length);
+    const params: SamplingParams = { ...PLAIN_PARAMS, ...option };
+    const counts = Array<number>(logits.length).fill(0);
+    for (let position = 0; position < 20_000; position += 1) {
+      counts[chooser.choose(logits, params, historyOf(), { seed: 77, position })]! += 1;
+    }
+    const exact = plainDistribution([...logits], params, { promptTokenIds, outputTokenIds });
+    expectFrequencies(counts, exact);
+    expect(exact).not.toEqual(plainDistribution([...logits], PLAIN_PARAMS, historyOfNothing));
   });
 
   it.each(GRID.filter(({ temperature, topP, minP }) => temperature === 1 && topP === 1 && !minP))(

@@ -63,6 +63,34 @@ describe.each(Object.entries(SERIES))('noiseBits over %s', (_, bitsOf) => {
   });
 });
 
+describe('noiseBits', () => {
+  it.each(['seed', 'position', 'tokenId'] as const)(
+    'changes every bit half of the time with any bit of the %s',
+    (name) => {
+      const rng = seededRng(3);
+      const numDraws = 2_000;
+      for (let inputBit = 0; inputBit < 16; inputBit += 1) {
+        const numFlips = Array<number>(32).fill(0);
+        for (let draw = 0; draw < numDraws; draw += 1) {
+          const input = {
+            seed: integerFrom(rng, 0, 2 ** 32),
+            position: integerFrom(rng, 0, 4096),
+            tokenId: integerFrom(rng, 0, 32_000),
+          };
+          const flipped = { ...input, [name]: (input[name] ^ (1 << inputBit)) >>> 0 };
+          const changed =
+            noiseBits(hashDraw(input), input.tokenId) ^
+            noiseBits(hashDraw(flipped), flipped.tokenId);
+          for (let bit = 0; bit < 32; bit += 1) numFlips[bit]! += (changed >>> bit) & 1;
+        }
+        for (const count of numFlips) {
+          expect(Math.abs(count - numDraws / 2)).toBeLessThan(5 * Math.sqrt(numDraws / 4));
+        }
+      }
+    },
+  );
+});
+
 describe('gumbelNoise', () => {
   it('has the mean and variance of the standard Gumbel distribution', () => {
     const noise = Array.from({ length: 50_000 }, (_, tokenId) =>
