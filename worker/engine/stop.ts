@@ -20,10 +20,10 @@ export class StopMatcher {
 
   push(piece: string): StopResult {
     const text = this.#held + piece;
-    const end = this.#firstStop(text);
-    if (end !== -1) {
+    const start = this.#stopIn(text);
+    if (start !== -1) {
       this.#held = '';
-      return { text: text.slice(0, end), isStopped: true };
+      return { text: text.slice(0, start), isStopped: true };
     }
     const numHeld = this.#longestBeginning(text);
     this.#held = text.slice(text.length - numHeld);
@@ -37,12 +37,16 @@ export class StopMatcher {
     return text;
   }
 
-  /** Where the first stop string begins, or -1. */
-  #firstStop(text: string): number {
+  /** Where the stop string begins that is complete first, the longest of several; -1 for none. */
+  #stopIn(text: string): number {
     let first = -1;
+    let firstEnd = Infinity;
     for (const stop of this.#stops) {
       const start = text.indexOf(stop);
-      if (start !== -1 && (first === -1 || start < first)) first = start;
+      const end = start + stop.length;
+      if (start === -1 || end > firstEnd || (end === firstEnd && start > first)) continue;
+      first = start;
+      firstEnd = end;
     }
     return first;
   }
