@@ -14,7 +14,7 @@ export interface ModelOptions {
   readonly executionProvider: ExecutionProvider;
   readonly weightFormat: WeightFormat;
   readonly numThreads: number;
-  /** Whether idle threads wait actively; off by default. */
+  /** Whether threads wait actively between two products; on by default. */
   readonly hasSpinningThreads?: boolean;
 }
 
@@ -44,7 +44,7 @@ export async function openModel(options: ModelOptions): Promise<OpenModel> {
     const session = await openSession(ensureGraph(request), {
       executionProvider,
       numThreads,
-      hasSpinningThreads: options.hasSpinningThreads ?? false,
+      hasSpinningThreads: options.hasSpinningThreads ?? true,
     });
     const fingerprint = [digest.slice(0, 16), weightFormat, executionProvider, processorClass()];
     return {
