@@ -1,0 +1,160 @@
+import { cpSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { ModelError } from '../../worker/model/model-error.ts';
+import { openModel } from '../../worker/model/open-model.ts';
+import { CONFIGS } from '../support/architectures.ts';
+import { randomTensors, writeCheckpoint } from '../support/checkpoints.ts';
+import { temporaryDirectory } from '../support/directories.ts';
+import { HostCache } from '../support/host-cache.ts';
+
+const directory = temporaryDirectory();
+const modelDir = join(directory, 'model');
+const cacheDir = join(directory, 'cache');
+const graphsDir = join(cacheDir, 'graphs');
+const config = CONFIGS['llama, grouped heads']!;
+
+beforeEach(() => {
+  rmSync(modelDir, { recursive: true, force: true });
+  rmSync(cacheDir, { recursive: true, force: true });
+  writeCheckpoint(modelDir, config);
+});
+
+function open() {
+  return openModel({
+    modelDir,
+    cacheDir,
+    executionProvider: 'cpu',
+    weightFormat: 'fp32',
+    numThreads: 1,
+  });
+}
+
+/** Opens, reads one token and closes. */
+async function firstLogits(): Promise<Float32Array> {
+  const { runner } = await open();
+  const cache = new HostCache(runner.shape, { numRows: 1, frozenCapacity: 64 });
+  const [logits] = await cache.read(runner, [[5]]);
+  await runner.close();
+  return logits![0]!;
+}
+
+/** The only written graph, with nothing partial beside it. */
+function graphDirectory(): string {
+  const names = readdirSync(graphsDir);
+  expect(names).toHaveLength(1);
+  return join(graphsDir, names[0]!);
+}
+
+describe('openModel', () => {
+  it('writes a graph once and uses it again', async () => {
+    const logits = await firstLogits();
+    const written = statSync(join(graphDirectory(), 'model.onnx')).mtimeMs;
+
+    expect(await firstLogits()).toEqual(logits);
+    expect(statSync(join(graphDirectory(), 'model.onnx')).mtimeMs).toBe(written);
+  });
+
+  it.each([
+    ['a truncated graph', (at: string) => truncateSync(join(at, 'model.onnx'), 500)],
+    ['truncated weights', (at: string) => truncateSync(join(at, 'weights.bin'), 4096)],
+    ['missing weights', (at: string) => rmSync(join(at, 'weights.bin'))],
+    ['no marker, as after a crash', (at: string) => rmSync(join(at, 'complete.json'))],
+    ['half a marker', (at: string) => truncateSync(join(at, 'complete.json'), 9)],
+  ])('writes it again when it finds %s', async (_, damage) => {
+    const logits = await firstLogits();
+    damage(graphDirectory());
+
+    expect(await firstLogits()).toEqual(logits);
+    expect(readdirSync(graphDirectory()).sort()).toEqual([
+      'complete.json',
+      'model.onnx',
+      'weights.bin',
+    ]);
+  });
+
+  it('ignores what an interrupted write left', async () => {
+    const logits = await firstLogits();
+    cpSync(graphDirectory(), join(graphsDir, 'partial-abc'), { recursive: true });
+    rmSync(graphDirectoryBeside('partial-abc'), { recursive: true });
+    truncateSync(join(graphsDir, 'partial-abc', 'weights.bin'), 100);
+
+    expect(await firstLogits()).toEqual(logits);
+  });
+
+  it('takes no graph of other weights', async () => {
+    const logits = await firstLogits();
+    writeCheckpoint(modelDir, config, randomTensors(config, 2));
+
+    expect(await firstLogits()).not.toEqual(logits);
+    expect(readdirSync(graphsDir)).toHaveLength(2);
+  });
+
+  it('names config, weights and tokenizer by one digest, and the kind of worker with it', async () => {
+    const digests = new Set<string>();
+    for (const change of [
+      () => {},
+      () => writeCheckpoint(modelDir, { ...config, rope_theta: 500 }),
+      () => writeCheckpoint(modelDir, config, randomTensors(config, 2)),
+      () => writeFileSync(join(modelDir, 'tokenizer.json'), '{ }'),
+    ]) {
+      change();
+      const { runner, digest, fingerprint } = await open();
+      await runner.close();
+      digests.add(digest);
+      expect(fingerprint).toMatch(/^[0-9a-f]{16}-fp32-cpu-\w+:\S+$/);
+      expect(fingerprint.startsWith(digest.slice(0, 16))).toBe(true);
+    }
+    expect(digests.size).toBe(4);
+  });
+});
+
+function graphDirectoryBeside(name: string): string {
+  return join(graphsDir, readdirSync(graphsDir).find((other) => other !== name)!);
+}
+
+describe('openModel refuses, in one line that names the file,', () => {
+  const refused: [string, () => void, string][] = [
+    ['no directory', () => rmSync(modelDir, { recursive: true }), 'is not a directory; MODEL_DIR'],
+    ['no config', () => rmSync(join(modelDir, 'config.json')), 'config.json is missing'],
+    ['half a config', () => truncateSync(join(modelDir, 'config.json'), 20), 'config.json is not'],
+    ['no tokenizer', () => rmSync(join(modelDir, 'tokenizer.json')), 'tokenizer.json is missing'],
+    ['no weights', () => rmSync(join(modelDir, 'model.safetensors')), 'only safetensors weights'],
+    [
+      'truncated weights',
+      () => truncateSync(join(modelDir, 'model.safetensors'), 5000),
+      'model.safetensors is truncated: 5000 bytes of',
+    ],
+    [
+      'a missing tensor',
+      () => {
+        const tensors = randomTensors(config);
+        tensors.delete('model.norm.weight');
+        writeCheckpoint(modelDir, config, tensors);
+      },
+      'the weights lack tensor model.norm.weight [48]',
+    ],
+    [
+      'a tensor that the architecture has no place for',
+      () => {
+        const name = 'model.layers.0.self_attn.q_proj.bias';
+        const data = new Float32Array(48);
+        writeCheckpoint(modelDir, config, randomTensors(config).set(name, { shape: [48], data }));
+      },
+      'tensor model.layers.0.self_attn.q_proj.bias has no place in LlamaForCausalLM',
+    ],
+    [
+      'a bad generation config',
+      () => writeFileSync(join(modelDir, 'generation_config.json'), '{"temperature": "hot"}'),
+      'generation_config.json: temperature:',
+    ],
+  ];
+
+  it.each(refused)('%s', async (_, damage, message) => {
+    damage();
+    const error = await open().catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(ModelError);
+    expect(String(error)).toContain(message);
+    expect(String(error)).not.toContain('\n');
+  });
+});
