@@ -30,6 +30,7 @@ async function connectFirst(url: string): Promise<Redis> {
   let isFirst = true;
   const command = new Redis(url, {
     maxRetriesPerRequest: null,
+    enableAutoPipelining: true, // the writes of one step go out together
     lazyConnect: true,
     connectTimeout: 5000,
     retryStrategy: (numRetries) => (isFirst ? null : retryDelayMs(numRetries)),

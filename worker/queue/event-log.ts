@@ -7,6 +7,7 @@ import {
   type RequestEvent,
   type TokensEvent,
 } from '../../shared/protocol/event.ts';
+import { mergeEvents } from '../../shared/protocol/event-merge.ts';
 import { type Job, numChoices } from '../../shared/protocol/job.ts';
 import type { Keys } from '../../shared/protocol/keys.ts';
 import type {
@@ -16,7 +17,7 @@ import type {
   WriteReply,
 } from '../../shared/protocol/request-scripts.ts';
 import type { RedisClient } from './connection.ts';
-import { mergeEvents } from './event-merge.ts';
+
 import type { PublishedChoice } from './generation.ts';
 
 /** Steps that follow each other faster than this share an entry of the log. */

@@ -57,7 +57,6 @@ export class EngineClient implements AsyncDisposable {
   }
 
   release(id: RequestId): Promise<void> {
-    this.#listenerById.delete(id);
     const released = Promise.withResolvers<void>();
     this.#releases.set(id, released.resolve);
     this.#send({ type: 'release', id });
@@ -78,6 +77,7 @@ export class EngineClient implements AsyncDisposable {
 
   #take(report: Report): void {
     if (report.type === 'released') {
+      this.#listenerById.delete(report.id);
       this.#releases.get(report.id)?.();
       this.#releases.delete(report.id);
     }

@@ -5,6 +5,7 @@ import { Engine } from '../engine/engine.ts';
 import { openModel } from '../model/open-model.ts';
 import type { Command, Report, ThreadOptions } from './messages.ts';
 import { toOpenedModel } from './opened-model.ts';
+import { Outbox } from './outbox.ts';
 
 /** The engine thread: commands in, updates out, and the model's blocking runs kept off the main thread. */
 invariant(parentPort !== null, 'the engine runs in a worker thread');
@@ -42,7 +43,7 @@ class Inbox {
 }
 
 /** @returns whether to go on */
-function obey(engine: Engine, command: Command): boolean {
+function obey(engine: Engine, outbox: Outbox, command: Command): boolean {
   switch (command.type) {
     case 'start':
       engine.start(command.job, command.published);
@@ -52,6 +53,7 @@ function obey(engine: Engine, command: Command): boolean {
       return true;
     case 'release':
       engine.release(command.id);
+      outbox.forget(command.id, performance.now());
       report({ type: 'released', id: command.id });
       return true;
     case 'close':
@@ -60,12 +62,12 @@ function obey(engine: Engine, command: Command): boolean {
 }
 
 async function serve(engine: Engine, inbox: Inbox): Promise<void> {
+  const outbox = new Outbox((updates) => report({ type: 'updates', updates }));
   for (;;) {
     if (engine.isIdle) await inbox.wait();
-    for (const command of inbox.takeAll()) if (!obey(engine, command)) return;
+    for (const command of inbox.takeAll()) if (!obey(engine, outbox, command)) return;
     await engine.step();
-    const updates = engine.takeUpdates();
-    if (updates.length > 0) report({ type: 'updates', updates });
+    outbox.add(engine.takeUpdates(), performance.now());
   }
 }
 

@@ -1,4 +1,7 @@
-import type { RequestEvent, TokensEvent } from '../../shared/protocol/event.ts';
+import type { RequestEvent, TokensEvent } from './event.ts';
+import type { GenerationEnd } from './generation.ts';
+
+type Event = RequestEvent | GenerationEnd;
 
 /**
  * Adds `events` to those that wait to be written: tokens join the last waiting tokens of their choice, so
@@ -6,7 +9,7 @@ import type { RequestEvent, TokensEvent } from '../../shared/protocol/event.ts';
  *
  * With [choice 0 "a", choice 1 "b"] waiting, choice 0 "c" makes [choice 0 "ac", choice 1 "b"].
  */
-export function mergeEvents(waiting: RequestEvent[], events: readonly RequestEvent[]): void {
+export function mergeEvents(waiting: Event[], events: readonly Event[]): void {
   for (const event of events) {
     const index = event.type === 'tokens' ? lastTokensOf(waiting, event.choice) : -1;
     const previous = waiting[index];
@@ -17,7 +20,7 @@ export function mergeEvents(waiting: RequestEvent[], events: readonly RequestEve
 }
 
 /** @returns -1 when the choice has no tokens waiting */
-function lastTokensOf(waiting: readonly RequestEvent[], choice: number): number {
+function lastTokensOf(waiting: readonly Event[], choice: number): number {
   return waiting.findLastIndex((event) => event.type === 'tokens' && event.choice === choice);
 }
 

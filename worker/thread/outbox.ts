@@ -1,0 +1,59 @@
+import type { RequestId } from '../../shared/ids.ts';
+import { mergeEvents } from '../../shared/protocol/event-merge.ts';
+import { type GenerationEvent, isLast } from '../../shared/protocol/generation.ts';
+import type { Update } from '../engine/engine.ts';
+
+/** Steps that follow each other faster than this are told together. */
+const MIN_INTERVAL_MS = 5;
+/** No more than this between two tellings: fifty a second look fluent. */
+const MAX_INTERVAL_MS = 20;
+/** Each message costs the same, so more streams share it less often. */
+const INTERVAL_MS_PER_STREAM = 1.25;
+
+/**
+ * Updates on their way to the main thread. A request's first and last news leave at once; those between wait
+ * for each other, since a message for every token of every stream would cost more than the token.
+ */
+export class Outbox {
+  readonly #send: (updates: readonly Update[]) => void;
+  readonly #waitingById = new Map<RequestId, GenerationEvent[]>();
+  readonly #begun = new Set<RequestId>();
+  #sentMs = -Infinity;
+
+  constructor(send: (updates: readonly Update[]) => void) {
+    this.#send = send;
+  }
+
+  /** Takes news in, and sends what is due. */
+  add(updates: readonly Update[], nowMs: number): void {
+    let isUrgent = false;
+    for (const { id, events } of updates) {
+      const waiting = this.#waitingById.get(id) ?? [];
+      mergeEvents(waiting, events);
+      this.#waitingById.set(id, waiting);
+      isUrgent ||= !this.#begun.has(id) || events.some(isLast);
+      this.#begun.add(id);
+    }
+    const numStreams = this.#begun.size;
+    const intervalMs = Math.min(
+      MAX_INTERVAL_MS,
+      Math.max(MIN_INTERVAL_MS, numStreams * INTERVAL_MS_PER_STREAM),
+    );
+    if (isUrgent || nowMs - this.#sentMs >= intervalMs) this.flush(nowMs);
+  }
+
+  flush(nowMs: number): void {
+    if (this.#waitingById.size === 0) return;
+    const updates = Array.from(this.#waitingById, ([id, events]) => ({ id, events }));
+    this.#waitingById.clear();
+    for (const { id, events } of updates) if (events.some(isLast)) this.#begun.delete(id);
+    this.#sentMs = nowMs;
+    this.#send(updates);
+  }
+
+  /** Tells what waits of a request that is released, before its release is told. */
+  forget(id: RequestId, nowMs: number): void {
+    this.flush(nowMs);
+    this.#begun.delete(id);
+  }
+}
