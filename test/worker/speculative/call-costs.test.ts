@@ -1,0 +1,106 @@
+import { describe, expect, it } from 'vitest';
+import { CallCosts, MachineSpeed } from '../../../worker/speculative/call-costs.ts';
+import { pickFrom, seededRng } from '../../support/random.ts';
+
+function costsOf(calls: readonly (readonly [rows: number, tokens: number, ms: number])[]) {
+  const costs = new CallCosts(new MachineSpeed());
+  for (const [numRows, numNewTokens, ms] of calls) {
+    for (let i = 0; i < 3; i += 1) costs.observe({ numRows, numNewTokens, ms });
+  }
+  return (numRows: number, numNewTokens: number) => costs.estimate({ numRows, numNewTokens });
+}
+
+describe('CallCosts', () => {
+  it('knows nothing before the first call', () => {
+    expect(costsOf([])(1, 1)).toBeNull();
+  });
+
+  it('lies between its neighbors for tokens, and for rows', () => {
+    const estimate = costsOf([
+      [1, 1, 10],
+      [1, 5, 18],
+      [9, 1, 50],
+      [9, 5, 90],
+    ]);
+
+    expect(estimate(1, 3)).toBeCloseTo(14);
+    expect(estimate(5, 1)).toBeCloseTo(30);
+    expect(estimate(5, 3)).toBeCloseTo(42);
+  });
+
+  it('goes on in a straight line, at the price of a token for other rows where there is none', () => {
+    const estimate = costsOf([
+      [1, 1, 10],
+      [1, 5, 18],
+      [4, 1, 20],
+    ]);
+
+    expect(estimate(1, 8)).toBeCloseTo(24);
+    expect(estimate(4, 2)).toBeCloseTo(28);
+  });
+
+  it('never has more tokens cost less where it guesses', () => {
+    const estimate = costsOf([
+      [1, 2, 12],
+      [1, 4, 11],
+    ]);
+    expect(estimate(1, 6)).toBeCloseTo(11);
+    expect(estimate(1, 1)).toBeCloseTo(12);
+  });
+
+  it('thinks better of a shape than its slow first call', () => {
+    const costs = new CallCosts(new MachineSpeed());
+    for (let i = 0; i < 5; i += 1) costs.observe({ numRows: 1, numNewTokens: 1, ms: 10 });
+    costs.observe({ numRows: 1, numNewTokens: 4, ms: 100 });
+    expect(costs.estimate({ numRows: 1, numNewTokens: 4 })).toBeLessThan(12);
+    costs.observe({ numRows: 1, numNewTokens: 4, ms: 15 });
+    expect(costs.estimate({ numRows: 1, numNewTokens: 4 })).toBeCloseTo(15);
+  });
+
+  it('is not moved by one call in eight that takes three times as long', () => {
+    const rng = seededRng(1);
+    const costs = new CallCosts(new MachineSpeed());
+    for (let i = 0; i < 200; i += 1) {
+      const ms = 10 * (rng() < 0.125 ? 3 : 0.95 + rng() / 10);
+      costs.observe({ numRows: 1, numNewTokens: 1, ms });
+    }
+    expect(costs.estimate({ numRows: 1, numNewTokens: 1 })! / 10).toBeCloseTo(1, 0);
+    expect(costs.estimate({ numRows: 1, numNewTokens: 1 })).toBeLessThan(13);
+  });
+
+  it('still knows how calls compare when the machine slows while only one shape is called', () => {
+    const costs = new CallCosts(new MachineSpeed());
+    const observe = (numNewTokens: number, ms: number) =>
+      costs.observe({ numRows: 1, numNewTokens, ms });
+    for (let i = 0; i < 20; i += 1) observe(1, 10);
+    for (let i = 0; i < 20; i += 1) observe(5, 15);
+    for (let i = 0; i < 30; i += 1) observe(5, 30);
+
+    const plain = costs.estimate({ numRows: 1, numNewTokens: 1 })!;
+    const drafted = costs.estimate({ numRows: 1, numNewTokens: 5 })!;
+    expect(drafted).toBeGreaterThan(28);
+    expect(drafted / plain).toBeGreaterThan(1.4);
+    expect(drafted / plain).toBeLessThan(1.65);
+  });
+
+  it('learns a cost within a tenth from few noisy calls of mixed shapes', () => {
+    const rng = seededRng(2);
+    const costs = new CallCosts(new MachineSpeed());
+    const trueMs = (rows: number, tokens: number) => 8 + 2 * rows + 1.5 * rows * tokens;
+    for (let i = 0; i < 400; i += 1) {
+      const numRows = pickFrom(rng, [1, 2, 4, 8, 16]);
+      const numNewTokens = pickFrom(rng, [1, 2, 5, 9]);
+      const ms = trueMs(numRows, numNewTokens) * (0.95 + rng() / 10);
+      costs.observe({ numRows, numNewTokens, ms });
+    }
+    for (const [numRows, numNewTokens] of [
+      [1, 1],
+      [3, 4],
+      [12, 7],
+      [16, 9],
+    ] as const) {
+      const ratio = costs.estimate({ numRows, numNewTokens })! / trueMs(numRows, numNewTokens);
+      expect(Math.abs(ratio - 1)).toBeLessThan(0.1);
+    }
+  });
+});
