@@ -23,6 +23,7 @@ import {
 } from '../../shared/protocol/request-scripts.ts';
 import { SERVED_MODELS } from '../../shared/protocol/scripts.ts';
 import { EventReader, type EventSource, PAGE_SIZE } from './event-reader.ts';
+import { Reach, resultWithin, unavailable } from './reach.ts';
 import { connectRedis, type RedisClient, type RedisConnections } from './redis-connection.ts';
 import { Subscriptions } from './subscriptions.ts';
 import {
@@ -59,6 +60,8 @@ export class RedisTransport implements Transport, AsyncDisposable {
   readonly #connections: RedisConnections;
   readonly #client: RedisClient;
   readonly #keys: Keys;
+  readonly #reach: Reach;
+  readonly #hearing: Reach;
   readonly #scripts: RequestScripts;
   readonly #subscriptions: Subscriptions;
   readonly #queueByName = new Map<string, Queue>();
@@ -67,6 +70,8 @@ export class RedisTransport implements Transport, AsyncDisposable {
     const { command, subscriber, isCluster } = connections;
     this.#connections = connections;
     this.#client = command;
+    this.#reach = new Reach(command);
+    this.#hearing = new Reach(subscriber);
     this.#keys = new Keys(options.prefix);
     const retentionMs = options.retentionMs ?? HOUR_MS;
     this.#scripts = new RequestScripts(command, this.#keys, { isCluster, retentionMs });
@@ -75,7 +80,7 @@ export class RedisTransport implements Transport, AsyncDisposable {
 
   async models(): Promise<readonly ServedModel[]> {
     const keys = [this.#keys.modelCards, this.#keys.workers];
-    const reply = await reach(() => runScript(this.#client, SERVED_MODELS, keys, []));
+    const reply = await this.#reach.call(() => runScript(this.#client, SERVED_MODELS, keys, []));
     const [cards, members] = servedModelsSchema.parse(reply);
     const models: ServedModel[] = [];
     for (let i = 0; i + 1 < cards.length; i += 2) {
@@ -86,7 +91,7 @@ export class RedisTransport implements Transport, AsyncDisposable {
   }
 
   async tokenizerFiles(digest: string): Promise<TokenizerFiles> {
-    const files = await reach(() => this.#client.hgetall(this.#keys.tokenizer(digest)));
+    const files = await this.#reach.call(() => this.#client.hgetall(this.#keys.tokenizer(digest)));
     const parsed = tokenizerFilesSchema.safeParse(files);
     if (!parsed.success) throw unavailable(`no tokenizer ${digest.slice(0, 12)} is stored`);
     return parsed.data;
@@ -95,7 +100,7 @@ export class RedisTransport implements Transport, AsyncDisposable {
   async submit(job: Job, signal: AbortSignal): Promise<AsyncIterable<LoggedEvent>> {
     const from = { after: null, hasPast: false };
     const { reader, leave } = await this.#listen(job.id, from, signal, async (reader) => {
-      const isNew = await reach(() => this.#scripts.create(job.id, encodeJob(job)));
+      const isNew = await this.#reach.call(() => this.#scripts.create(job.id, encodeJob(job)));
       if (!isNew) reader.onGap();
     });
     try {
@@ -127,7 +132,9 @@ export class RedisTransport implements Transport, AsyncDisposable {
 
   async request(id: RequestId): Promise<RequestState | null> {
     const { state } = this.#keys.request(id);
-    const fields = await reach(() => this.#client.hmget(state, 'status', 'job', 'epoch'));
+    const fields = await this.#reach.call(() =>
+      this.#client.hmget(state, 'status', 'job', 'epoch'),
+    );
     const [status, job, epoch] = fields;
     if (!status || !job) return null;
     return { id, status: toStatus(status), job: decodeJob(job), epoch: Number(epoch) };
@@ -141,7 +148,7 @@ export class RedisTransport implements Transport, AsyncDisposable {
   }
 
   async ping(): Promise<void> {
-    await reach(() => this.#client.ping());
+    await this.#reach.call(() => this.#client.ping());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -158,7 +165,7 @@ export class RedisTransport implements Transport, AsyncDisposable {
   ): Promise<{ readonly reader: EventReader; readonly leave: () => void }> {
     const reader = new EventReader(this.#sourceOf(id), from, signal);
     const channel = this.#keys.request(id).events;
-    const listening = reach(() => this.#subscriptions.listen(channel, reader));
+    const listening = this.#hearing.call(() => this.#subscriptions.listen(channel, reader));
     try {
       const [leave] = await Promise.all([listening, meanwhile(reader)]);
       return { reader, leave };
@@ -176,7 +183,9 @@ export class RedisTransport implements Transport, AsyncDisposable {
     return {
       readLog: async (after) => {
         const start = after === null ? '-' : `(${encodeEventId(after)}`;
-        const entries = await reach(() => this.#client.xrange(log, start, '+', 'COUNT', PAGE_SIZE));
+        const entries = await this.#reach.call(() =>
+          this.#client.xrange(log, start, '+', 'COUNT', PAGE_SIZE),
+        );
         return entries.map(([entryId, fields]) => [entryId, fields[1] ?? ''] as const);
       },
       stage: () => this.#stageOf(id),
@@ -184,7 +193,9 @@ export class RedisTransport implements Transport, AsyncDisposable {
   }
 
   async #stageOf(id: RequestId): Promise<'open' | 'ended' | 'gone'> {
-    const status = await reach(() => this.#client.hget(this.#keys.request(id).state, 'status'));
+    const status = await this.#reach.call(() =>
+      this.#client.hget(this.#keys.request(id).state, 'status'),
+    );
     if (status === null) return 'gone';
     return status === 'queued' || status === 'running' ? 'open' : 'ended';
   }
@@ -196,7 +207,11 @@ export class RedisTransport implements Transport, AsyncDisposable {
     const { id, priority } = job;
     const options = { jobId: id, priority, removeOnComplete: true, removeOnFail: true };
     try {
-      await reach(() => within(ADD_WITHIN_MS, queue.add('request', {}, options)));
+      await this.#reach.call(async () => {
+        const added = queue.add('request', {}, options);
+        const job = await resultWithin(ADD_WITHIN_MS, added, null);
+        if (job === null) throw new Error(`not queued within ${ADD_WITHIN_MS} ms`);
+      });
     } catch (error) {
       this.#queueByName.delete(name); // one that failed to begin stays failed
       throw error;
@@ -212,7 +227,7 @@ export class RedisTransport implements Transport, AsyncDisposable {
 
   async #cancel(job: Job, reason: CancelReason): Promise<void> {
     const payloads = eventsOfUnbegun(job, reason, Date.now()).map(encodeEvent);
-    await reach(() => this.#scripts.cancel(job.id, reason, payloads));
+    await this.#reach.call(() => this.#scripts.cancel(job.id, reason, payloads));
   }
 
   /** Ends a request that no worker has begun in time; a worker ends what it has begun. */
@@ -250,29 +265,4 @@ function toStatus(text: string): RequestStatus {
     throw new PlatformError('protocol_mismatch', `unknown status: ${text}`);
   }
   return status;
-}
-
-function unavailable(reason: string, cause?: unknown): PlatformError {
-  const message = `${reason}; try again`;
-  return new PlatformError('unavailable', message, { cause, retryAfterSeconds: 1 });
-}
-
-/** What Redis does not do, for whatever reason, can be tried again. */
-async function reach<T>(call: () => Promise<T>): Promise<T> {
-  try {
-    return await call();
-  } catch (error) {
-    if (error instanceof PlatformError) throw error;
-    throw unavailable('the queue cannot be reached', error);
-  }
-}
-
-async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new Error(`no answer within ${ms} ms`)), ms);
-  try {
-    return await Promise.race([promise, late.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Redis, type RedisOptions } from 'ioredis';
+import { Redis } from 'ioredis';
 import { openPrivateRedis } from '../../infra/redis/private-redis.ts';
 
 export interface TestRedis extends AsyncDisposable {
@@ -9,9 +9,10 @@ export interface TestRedis extends AsyncDisposable {
   readonly port: number;
   /** A connection that lives as long as the server. */
   readonly client: Redis;
-  connect(options?: RedisOptions): Redis;
-  /** Stops the server, hard when asked to, and starts it again on the same port and data. */
-  restart(signal?: 'SIGTERM' | 'SIGKILL'): Promise<void>;
+  connect(): Redis;
+  stop(signal?: 'SIGTERM' | 'SIGKILL'): Promise<void>;
+  /** Starts a stopped server again, on the same port and data. */
+  start(): Promise<void>;
 }
 
 /** A Redis server of the test file's own, gone with its data when disposed. */
@@ -21,8 +22,8 @@ export async function openTestRedis(): Promise<TestRedis> {
   const { url, port } = server;
   const connections: Redis[] = [];
 
-  function connect(options: RedisOptions = {}): Redis {
-    const connection = new Redis(url, { maxRetriesPerRequest: null, ...options });
+  function connect(): Redis {
+    const connection = new Redis(url, { maxRetriesPerRequest: null });
     connection.on('error', () => undefined);
     connections.push(connection);
     return connection;
@@ -33,9 +34,11 @@ export async function openTestRedis(): Promise<TestRedis> {
     port,
     client: connect(),
     connect,
-    async restart(signal = 'SIGTERM') {
-      if (signal === 'SIGKILL') server.process.kill('SIGKILL');
+    async stop(signal = 'SIGTERM') {
+      server.process.kill(signal);
       await server[Symbol.asyncDispose]();
+    },
+    async start() {
       server = await openPrivateRedis({ dir, port });
     },
     async [Symbol.asyncDispose]() {
