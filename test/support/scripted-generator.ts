@@ -49,6 +49,16 @@ export class ScriptedGenerator implements Generator {
     return this.#generationById.size;
   }
 
+  /** Tokens of all that run. */
+  get numTokens(): number {
+    const choices = [...this.#generationById.values()].flatMap((generation) => generation.choices);
+    return choices.reduce((sum, { numTokens }) => sum + numTokens, 0);
+  }
+
+  isCancelled(id: RequestId): boolean {
+    return this.#generationById.get(id)?.cancelReason != null;
+  }
+
   start(
     job: Job,
     published: readonly PublishedChoice[],

@@ -11,6 +11,8 @@ import { createLog } from '../../worker/telemetry/log.ts';
 
 export interface TestWorker extends AsyncDisposable {
   readonly consumer: Consumer;
+  /** Settles when it has stopped, with the bug that made it if there was one. */
+  readonly over: Promise<unknown>;
   /** Tells it to hand over and waits until it has. */
   stop(): Promise<void>;
   /** Cuts it off from Redis for good, as a killed process is. */
@@ -55,6 +57,7 @@ export async function openTestWorker(
   }
   return {
     consumer,
+    over,
     stop,
     kill: () => void redis[Symbol.asyncDispose](),
     [Symbol.asyncDispose]: stop,

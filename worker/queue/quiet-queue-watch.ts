@@ -27,7 +27,10 @@ export class QuietQueueWatch implements Disposable {
   #numQuiet = 0;
   #numTakenBefore = 0;
 
-  constructor({ client, keys, log }: RunContext, options: QuietQueueOptions) {
+  constructor(
+    { client, keys, log }: Pick<RunContext, 'client' | 'keys' | 'log'>,
+    options: QuietQueueOptions,
+  ) {
     const { prefix, name } = keys.queue(options.queue);
     this.#options = options;
     this.#queue = new Queue(name, { prefix, connection: client });

@@ -1,0 +1,268 @@
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { openRedisTransport, type RedisTransport } from '../../edge/transport/redis-transport.ts';
+import type { RequestId } from '../../shared/ids.ts';
+import { Keys } from '../../shared/protocol/keys.ts';
+import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
+import { QuietQueueWatch } from '../../worker/queue/quiet-queue-watch.ts';
+import { createLog } from '../../worker/telemetry/log.ts';
+import { jobOf } from '../support/jobs.ts';
+import { openTestRedis, type TestRedis } from '../support/redis.ts';
+import { ScriptedGenerator, scriptedText } from '../support/scripted-generator.ts';
+import { generate, openTestWorker, readAll } from '../support/workers.ts';
+
+const keys = new Keys();
+const never = new AbortController().signal;
+let redis: TestRedis;
+let transport: RedisTransport;
+let scripts: RequestScripts;
+
+beforeAll(async () => {
+  redis = await openTestRedis();
+  transport = await openRedisTransport(redis.url);
+  scripts = new RequestScripts(redis.client, keys, { isCluster: false, retentionMs: 60_000 });
+});
+afterAll(async () => {
+  await transport[Symbol.asyncDispose]();
+  await redis[Symbol.asyncDispose]();
+});
+
+function numLogged(id: RequestId): Promise<number> {
+  return redis.client.xlen(keys.request(id).log);
+}
+
+/** Steps until the log has grown to `count` events. */
+async function stepUntil(generator: ScriptedGenerator, id: RequestId, count: number) {
+  while ((await numLogged(id)) < count) {
+    generator.step();
+    await vi.waitFor(async () => expect(await numLogged(id)).toBeGreaterThan(0));
+  }
+}
+
+/** What the stalled-job check finds of a worker that stopped renewing. */
+async function loseLock(id: RequestId): Promise<void> {
+  const { prefix, name } = keys.queue({ model: 'scripted', fingerprint: 'fp' });
+  await redis.client.del(`${prefix}:${name}:${id}:lock`);
+}
+
+function expectContinuous(ids: readonly string[]): void {
+  expect(ids.map((id) => Number(id.split('-')[1]))).toEqual(ids.map((_, seq) => seq));
+}
+
+describe('take-over', () => {
+  it('goes on after the last published token when a worker is killed', async () => {
+    const dying = new ScriptedGenerator('by-hand');
+    const killed = await openTestWorker(redis.url, dying, { workerId: 'killed' });
+    const job = jobOf({ n: 2 });
+    const result = generate(transport, job);
+    await dying.started(1);
+    await stepUntil(dying, job.id, 3);
+    killed.kill();
+    const heir = new ScriptedGenerator();
+    await using _worker = await openTestWorker(redis.url, heir);
+
+    const { texts, ids, last } = await result;
+    expect(texts).toEqual([scriptedText(job, 0), scriptedText(job, 1)]);
+    expect(heir.starts[0]?.published[0]?.tokenIds.length).toBeGreaterThan(0);
+    expect(last).toMatchObject({ type: 'done', usage: { completionTokens: 32 } });
+    expectContinuous(ids);
+  });
+
+  it('fences a worker that wakes after its lock ran out, which then drops the request', async () => {
+    const sleeper = new ScriptedGenerator('by-hand');
+    await using _sleeping = await openTestWorker(redis.url, sleeper, { maxRunning: 1 });
+    const job = jobOf();
+    const result = generate(transport, job);
+    await sleeper.started(1);
+    const heir = new ScriptedGenerator('by-hand');
+    await using _worker = await openTestWorker(redis.url, heir);
+    await loseLock(job.id);
+    await heir.started(1);
+
+    sleeper.step();
+    await vi.waitFor(() => expect(sleeper.numRunning).toBe(0));
+    expect(await numLogged(job.id)).toBe(0);
+    while (heir.numRunning > 0) heir.step();
+
+    const { texts, ids } = await result;
+    expect(texts).toEqual([scriptedText(job)]);
+    expect(ids.every((id) => id.startsWith('2-'))).toBe(true);
+  });
+
+  it('takes its own request back when only its lock was lost', async () => {
+    const generator = new ScriptedGenerator('by-hand');
+    await using _worker = await openTestWorker(redis.url, generator);
+    const job = jobOf();
+    const result = generate(transport, job);
+    await generator.started(1);
+    await stepUntil(generator, job.id, 1);
+    await loseLock(job.id);
+    await generator.started(2);
+    while (generator.numRunning > 0) generator.step();
+
+    const { texts, ids } = await result;
+    expect(texts).toEqual([scriptedText(job)]);
+    expectContinuous(ids);
+  });
+
+  it('ends a request at its fourth claim in a row that leads nowhere, and keeps the evidence', async () => {
+    const job = jobOf();
+    const result = transport.submit(job, never).then(readAll);
+    await vi.waitFor(async () => expect((await transport.request(job.id))?.status).toBe('queued'));
+    for (const worker of ['a', 'b', 'c']) await scripts.claim(job.id, worker, 8);
+    const generator = new ScriptedGenerator();
+    await using _worker = await openTestWorker(redis.url, generator);
+
+    expect((await result).last).toMatchObject({ type: 'error', code: 'internal' });
+    expect(generator.starts).toEqual([]);
+    const evidence = JSON.parse((await redis.client.hget(keys.setAside, job.id)) ?? '');
+    const workers = evidence.claims.map((claim: string) => JSON.parse(claim).worker);
+    expect(workers).toEqual(['a', 'b', 'c', 'worker']);
+  });
+
+  it('finishes at once what was already finished', async () => {
+    const generator = new ScriptedGenerator();
+    await using _worker = await openTestWorker(redis.url, generator);
+    const job = jobOf();
+    const first = await generate(transport, job);
+    const again = await generate(transport, job);
+
+    expect(again).toEqual(first);
+    expect(generator.starts).toHaveLength(1);
+  });
+});
+
+describe('hand-over', () => {
+  it('gives every request to another worker at a token boundary, without counting the claim', async () => {
+    const leaving = new ScriptedGenerator('by-hand');
+    const worker = await openTestWorker(redis.url, leaving, { workerId: 'leaving' });
+    const jobs = Array.from({ length: 4 }, (_, i) => jobOf({ maxTokens: 20 + i }));
+    const results = jobs.map((job) => generate(transport, job));
+    await leaving.started(4);
+    for (const { id } of jobs) await stepUntil(leaving, id, 2);
+    const heir = new ScriptedGenerator();
+    await using _heir = await openTestWorker(redis.url, heir);
+
+    await worker.stop();
+
+    for (const [i, job] of jobs.entries()) {
+      const { texts, ids } = (await results[i])!;
+      expect(texts).toEqual([scriptedText(job)]);
+      expectContinuous(ids);
+      expect(await redis.client.hget(keys.request(job.id).state, 'claims')).toBe('1');
+    }
+    expect(leaving.numRunning).toBe(0);
+  });
+
+  it('leaves what is queued to others', async () => {
+    const full = new ScriptedGenerator('by-hand');
+    const worker = await openTestWorker(redis.url, full, { maxRunning: 1 });
+    const jobs = Array.from({ length: 5 }, () => jobOf());
+    const results = jobs.map((job) => generate(transport, job));
+    await full.started(1);
+    await worker.stop();
+    await using _heir = await openTestWorker(redis.url, new ScriptedGenerator(), { maxRunning: 2 });
+
+    for (const [i, result] of results.entries()) {
+      expect((await result).texts).toEqual([scriptedText(jobs[i]!)]);
+    }
+  });
+});
+
+describe('an end before the end', () => {
+  it('comes within one step of a cancel, and reports what was generated', async () => {
+    const generator = new ScriptedGenerator('by-hand');
+    await using _worker = await openTestWorker(redis.url, generator);
+    const job = jobOf();
+    const result = generate(transport, job);
+    await generator.started(1);
+    await stepUntil(generator, job.id, 1);
+    const { numTokens } = generator;
+
+    await transport.cancel(job.id);
+    await vi.waitFor(() => expect(generator.isCancelled(job.id)).toBe(true));
+    generator.step();
+
+    const { last } = await result;
+    expect(last).toMatchObject({ type: 'done', usage: { completionTokens: numTokens } });
+    expect((await transport.request(job.id))?.status).toBe('cancelled');
+  });
+
+  it('reaches a worker that missed the message, through the flag', async () => {
+    const generator = new ScriptedGenerator('by-hand');
+    await using _worker = await openTestWorker(redis.url, generator);
+    const job = jobOf();
+    const result = generate(transport, job);
+    await generator.started(1);
+    await redis.client.hset(keys.request(job.id).state, 'cancel', 'cancelled');
+
+    generator.step();
+    await vi.waitFor(() => expect(generator.isCancelled(job.id)).toBe(true));
+    generator.step();
+    expect((await result).last?.type).toBe('done');
+  });
+
+  it('comes with the deadline', async () => {
+    const generator = new ScriptedGenerator('by-hand');
+    await using _worker = await openTestWorker(redis.url, generator);
+    const job = jobOf({ deadlineMs: Date.now() + 100 });
+    const result = transport.submit(job, never).then(readAll);
+    await generator.started(1);
+
+    await vi.waitFor(() => expect(generator.isCancelled(job.id)).toBe(true));
+    generator.step();
+    expect((await result).last).toMatchObject({ type: 'done', usage: { completionTokens: 0 } });
+  });
+
+  it('is a clear failure of the worker when it meets a bug, and the request goes elsewhere', async () => {
+    const broken = new ScriptedGenerator('by-hand');
+    broken.start = () => {
+      throw new Error('a bug');
+    };
+    await using worker = await openTestWorker(redis.url, broken);
+    const job = jobOf();
+    const result = generate(transport, job);
+
+    await expect(worker.over).resolves.toMatchObject({ message: 'a bug' });
+    worker.kill();
+    await using _heir = await openTestWorker(redis.url, new ScriptedGenerator());
+    expect((await result).texts).toEqual([scriptedText(job)]);
+  });
+});
+
+describe('Redis', () => {
+  it('may be killed in the middle of many requests', async () => {
+    await using _worker = await openTestWorker(redis.url, new ScriptedGenerator());
+    const jobs = Array.from({ length: 8 }, () => jobOf({ maxTokens: 3000 }));
+    const results = jobs.map((job) => generate(transport, job));
+    await vi.waitFor(async () => {
+      for (const { id } of jobs) expect(await numLogged(id)).toBeGreaterThan(0);
+    });
+
+    await redis.stop('SIGKILL');
+    await redis.start();
+
+    for (const [i, job] of jobs.entries()) {
+      const { texts, ids, last } = (await results[i])!;
+      expect(texts[0] === scriptedText(job)).toBe(true);
+      expect(last?.type).toBe('done');
+      expectContinuous(ids);
+    }
+  });
+
+  it('that holds requests back from a worker with room is noticed', async () => {
+    const job = jobOf({ fingerprint: 'quiet' });
+    await transport.submit(job, never);
+    const stuck = Promise.withResolvers<void>();
+    const log = createLog('silent');
+    const context = { client: redis.client, keys, log };
+    using _watch = new QuietQueueWatch(context, {
+      queue: job,
+      checkMs: 10,
+      hasRoom: () => true,
+      numTaken: () => 0,
+      onStuck: stuck.resolve,
+    });
+    await stuck.promise;
+    await transport.cancel(job.id);
+  });
+});
