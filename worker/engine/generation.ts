@@ -23,6 +23,7 @@ export class Generation {
   readonly sequences: readonly Sequence[]; // [numChoices]
   readonly #job: Job;
   readonly #context: GenerationContext;
+  /** Of sequences whose echo waits for the rest of theirs. */
   readonly #promptLogprobs = new Map<Sequence, TokenLogprobs[]>();
   /** Sequences whose last event has not been said. */
   readonly #open = new Set<Sequence>();
@@ -70,23 +71,30 @@ export class Generation {
     });
   }
 
-  /** Brings a sequence's text to where its published tokens leave it, which may be its end. */
+  /** Brings a sequence to where its published tokens leave it, which may be its end. */
   #resume(sequence: Sequence, published: PublishedChoice): void {
-    sequence.finishReason = published.finishReason;
-    if (published.finishReason === null) this.#open.add(sequence);
+    const { text, maxOutputTokens, wantsPromptLogprobs } = sequence.options;
+    let shown = '';
     let isStopped = false;
     for (const tokenId of published.tokenIds) {
-      isStopped = sequence.options.text.push(tokenId).isStopped;
+      const result = text.push(tokenId);
+      shown += result.text;
+      isStopped = result.isStopped;
     }
+    sequence.finishReason = published.finishReason;
     if (sequence.finishReason !== null) return;
-    const { maxOutputTokens, wantsPromptLogprobs } = sequence.options;
+
+    this.#open.add(sequence);
+    if (wantsPromptLogprobs) this.#promptLogprobs.set(sequence, []);
     const last = published.tokenIds.at(-1);
     if (last !== undefined) {
       sequence.finishReason = finishReasonAfter(sequence, last, isStopped);
     } else if (maxOutputTokens <= 0 && !wantsPromptLogprobs) {
       sequence.finishReason = 'length';
     }
-    if (sequence.finishReason !== null) this.#sayTokens(sequence, [], '', []);
+    if (sequence.finishReason === null) return;
+    if (!isStopped) shown += text.flush().text;
+    this.#sayTokens(sequence, [], shown.slice(published.textLength), []);
   }
 
   get hasEnded(): boolean {
@@ -110,12 +118,12 @@ export class Generation {
   }
 
   #addPromptLogprobs(sequence: Sequence, logprobs: readonly TokenLogprobs[]): void {
-    if (!sequence.options.wantsPromptLogprobs || logprobs.length === 0) return;
-    const known = this.#promptLogprobs.get(sequence) ?? [];
+    const known = this.#promptLogprobs.get(sequence);
+    if (known === undefined) return;
     known.push(...logprobs);
-    this.#promptLogprobs.set(sequence, known);
     if (known.length < sequence.numPromptTokens - 1) return;
-    this.#sayEcho(sequence, known.slice(0, sequence.numPromptTokens - 1));
+    this.#promptLogprobs.delete(sequence);
+    this.#sayEcho(sequence, known);
     if (sequence.options.maxOutputTokens > 0) return;
     sequence.finishReason = 'length';
     this.#sayTokens(sequence, [], '', []);
@@ -123,6 +131,7 @@ export class Generation {
 
   /** Ends what is not finished; a choice that waits for the rest of a character or stop string shows it. */
   cancel(reason: FinishReason): void {
+    if (this.#hasEnded) return;
     for (const sequence of this.sequences) {
       if (sequence.finishReason !== null) continue;
       sequence.finishReason = reason;
