@@ -25,6 +25,23 @@ export interface FrozenBlock {
   readonly values: readonly Float32Array[];
 }
 
+/** Whether the first `count` new tokens of a row are numbers throughout. */
+export function areFinite(
+  { newKeys, newValues, numNewTokens, row }: NewTokens,
+  count: number,
+  { numKvHeads, headDim }: CacheShape,
+): boolean {
+  let sum = 0; // of zeros, unless one comes of a NaN or an infinity
+  for (const part of [...newKeys, ...newValues]) {
+    for (let head = 0; head < numKvHeads; head += 1) {
+      const start = (row * numKvHeads + head) * numNewTokens * headDim;
+      const end = start + count * headDim;
+      for (let i = start; i < end; i += 1) sum += part[i]! * 0;
+    }
+  }
+  return sum === 0;
+}
+
 /**
  * Rows of equal frozen capacity, side by side, so that any range of them is one view for the model. Knows
  * where numbers lie and nothing of whose they are.
@@ -156,22 +173,6 @@ export class Bank {
       copyTail(layer.tailValues, from.tailValues);
       copyFrozen(layer.frozenKeys, from.frozenKeys);
       copyFrozen(layer.frozenValues, from.frozenValues);
-    }
-  }
-
-  /** Zeroes a row, for one that holds NaN: a masked column must be finite to add an exact zero. */
-  clearRow(row: number): void {
-    const { numKvHeads, headDim } = this.#shape;
-    for (const layer of this.layers) {
-      for (const [part, columns] of [
-        [layer.frozenKeys, this.frozenCapacity],
-        [layer.frozenValues, this.frozenCapacity],
-        [layer.tailKeys, TAIL_CAPACITY],
-        [layer.tailValues, TAIL_CAPACITY],
-      ] as const) {
-        const length = numKvHeads * columns * headDim;
-        part.fill(0, row * length, (row + 1) * length);
-      }
     }
   }
 }

@@ -1,5 +1,5 @@
 import { invariant } from '../../shared/assert.ts';
-import { Bank, type BankLayer, type FrozenBlock, type NewTokens } from './bank.ts';
+import { areFinite, Bank, type BankLayer, type FrozenBlock, type NewTokens } from './bank.ts';
 import { isWorthMoving, planBanks } from './bank-plan.ts';
 import { BLOCK_SIZE, type CacheShape, frozenCapacityFor } from './layout.ts';
 
@@ -64,12 +64,18 @@ export class KvCache {
     return row;
   }
 
-  /** Gives a row's place to others. @param isTainted whether it may hold NaN */
-  release(row: CacheRow, isTainted = false): void {
-    const owned = this.#own(row);
-    if (isTainted) owned.bank.clearRow(owned.index);
-    this.#unplace(owned);
+  /** Gives a row's place to others. */
+  release(row: CacheRow): void {
+    this.#unplace(this.#own(row));
     this.#rebalance();
+  }
+
+  /**
+   * Whether the first `count` new tokens may be appended. NaN may not: what a row leaves behind is masked for
+   * those that come after it, and a masked column must be finite to add an exact zero.
+   */
+  accepts(count: number, from: NewTokens): boolean {
+    return areFinite(from, count, this.#shape);
   }
 
   /** Appends the first `count` of the row's new tokens; a tail that fills is frozen. */

@@ -129,11 +129,9 @@ export class Engine {
     const generation = this.#generationById.get(sequence.requestId);
     invariant(generation !== undefined, 'a step of a forgotten request');
     if (sequence.row === null) return; // a sibling broke in this very step
-    if (output.isBroken) {
-      generation.add(output);
-      for (const each of this.#scheduler.sequencesOf(generation.id)) {
-        this.#remove(each, true);
-      }
+    if (output.isBroken || !this.#cache.accepts(output.numKept, newTokens)) {
+      generation.fail();
+      for (const each of this.#scheduler.sequencesOf(generation.id)) this.#remove(each);
       return;
     }
     this.#cache.append(sequence.row, output.numKept, newTokens);
@@ -156,9 +154,9 @@ export class Engine {
     await this.#speculator.propose(drafted, maxTokens);
   }
 
-  #remove(sequence: Sequence, isTainted = false): void {
+  #remove(sequence: Sequence): void {
     this.#speculator?.remove(sequence);
-    this.#scheduler.remove(sequence, isTainted);
+    this.#scheduler.remove(sequence);
   }
 
   /** Copies the blocks that a sequence begins with and that were computed before; one token stays to be read. */

@@ -104,10 +104,6 @@ export class Generation {
   /** Takes in what a step gave one of the sequences. */
   add(output: StepOutput): void {
     const { sequence } = output.chunk;
-    if (output.isBroken) {
-      this.#fail();
-      return;
-    }
     this.#addPromptLogprobs(sequence, output.promptLogprobs);
     if (output.verified !== null) sequence.tally.add(output.verified);
     if (output.newTokenIds.length > 0) {
@@ -138,6 +134,14 @@ export class Generation {
       this.#sayTokens(sequence, [], sequence.options.text.flush().text, []);
     }
     this.#endIfDone();
+  }
+
+  /** Ends with an error: the model gave NaN, which is its fault or the weights', not the client's. */
+  fail(): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    const message = 'the model gave no number for the next token';
+    this.#events.push({ type: 'error', code: 'internal', message, param: null });
   }
 
   /** @returns what has to be said since the last call */
@@ -180,14 +184,6 @@ export class Generation {
       logprobs: options.topLogprobs === null ? null : [...logprobs],
       finishReason,
     });
-  }
-
-  /** Ends with an error: the model gave NaN, which is its fault or the weights', not the client's. */
-  #fail(): void {
-    if (this.#hasEnded) return;
-    this.#hasEnded = true;
-    const message = 'the model gave no number for the next token';
-    this.#events.push({ type: 'error', code: 'internal', message, param: null });
   }
 
   #endIfDone(): void {

@@ -77,11 +77,11 @@ export class Scheduler {
   }
 
   /** Lets a sequence go, wherever it is; its row is free for the next. */
-  remove(sequence: Sequence, isTainted = false): void {
+  remove(sequence: Sequence): void {
     removeFrom(this.#waiting, sequence);
     removeFrom(this.#running, sequence);
     if (sequence.row === null) return;
-    this.#cache.release(sequence.row, isTainted);
+    this.#cache.release(sequence.row);
     sequence.row = null;
   }
 

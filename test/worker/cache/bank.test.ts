@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { InvariantError } from '../../../shared/assert.ts';
-import { Bank } from '../../../worker/cache/bank.ts';
+import { areFinite, Bank } from '../../../worker/cache/bank.ts';
 import { BLOCK_SIZE, TAIL_CAPACITY } from '../../../worker/cache/layout.ts';
 import { newTokensOf } from '../../support/naive-cache.ts';
 
@@ -55,10 +55,10 @@ describe('Bank', () => {
     const block = { keys: [part(1)], values: [part(1000)] };
     bank.writeBlock(2, 1, block);
     const read = bank.readBlock(2, 1);
-    bank.clearRow(2);
+    bank.writeBlock(2, 1, { keys: [part(7)], values: [part(8)] });
 
     expect(read).toEqual(block);
-    expect(bank.readBlock(2, 1).keys[0]).toEqual(new Float32Array(shape.numKvHeads * BLOCK_SIZE));
+    expect(bank.readBlock(2, 1).values[0]).toEqual(part(8));
   });
 
   it('copies a row with its tail into a bank of another capacity', () => {
@@ -73,14 +73,20 @@ describe('Bank', () => {
     const tail = columnsOf(target.layers[0]!.tailValues, TAIL_CAPACITY, 2, 1);
     expect(tail.slice(0, 4)).toEqual([392, 648, 904, 0]);
   });
+});
 
-  it('clears one row', () => {
-    const bank = bankOf();
-    const fresh = newTokensOf(shape, [1, NaN, 3], call);
-    for (const row of [0, 1, 2]) bank.appendToTail(row, 0, 3, fresh);
-    bank.clearRow(1);
+describe('areFinite', () => {
+  it('looks at the first new tokens of one row, in all heads', () => {
+    const fresh = newTokensOf(shape, [1, 2, NaN], call);
+    expect(areFinite(fresh, 2, shape)).toBe(true);
+    expect(areFinite(fresh, 3, shape)).toBe(false);
+    expect(areFinite({ ...fresh, row: 0 }, 3, shape)).toBe(true);
+  });
 
-    const tails = [0, 1, 2].map((row) => columnsOf(bank.layers[0]!.tailKeys, 72, row, 0)[1]);
-    expect(tails).toEqual([NaN, 0, NaN]);
+  it.each([NaN, Infinity, -Infinity])('does not take %d for a number', (value) => {
+    const fresh = newTokensOf(shape, [1, 2, 3], call);
+    fresh.newValues[0]!.fill(value, 10, 11); // the second head's second token
+    expect(areFinite(fresh, 1, shape)).toBe(true);
+    expect(areFinite(fresh, 2, shape)).toBe(false);
   });
 });

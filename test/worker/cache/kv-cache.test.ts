@@ -27,8 +27,8 @@ class Pair {
     return row;
   }
 
-  release(row: CacheRow, isTainted = false): void {
-    this.cache.release(row, isTainted);
+  release(row: CacheRow): void {
+    this.cache.release(row);
     this.tokensByRow.delete(row);
   }
 
@@ -102,7 +102,7 @@ function operate(pair: Pair, rng: Rng, { maxRows, maxTokens }: Limits): void {
   const room = BLOCK_SIZE - (row.numTokens % BLOCK_SIZE);
   const leaves = rng() < 30 / maxTokens;
   if (leaves || row.numTokens >= maxTokens) {
-    pair.release(row, rng() < 0.2);
+    pair.release(row);
   } else if (kind < 0.32) {
     const donor = pickFrom(rng, rows);
     const slot = integerFrom(rng, 0, Math.floor(donor.numTokens / BLOCK_SIZE) + 1) - 1;
