@@ -143,6 +143,16 @@ describe('a reader', () => {
     expect(reading.text).toBe('0x1x2x3x4x');
   });
 
+  it('reads the log as soon as it hears again, without waiting for a message', async () => {
+    const { events, append, finish } = await begun();
+    const reading = reader(events);
+    await redis.client.call('CLIENT', 'KILL', 'TYPE', 'pubsub', 'SKIPME', 'yes');
+    await append('unheard');
+    await vi.waitFor(() => expect(reading.text).toBe('unheard'));
+    await finish();
+    await reading.whole;
+  });
+
   it('gets everything in order though it reads late and slowly', async () => {
     const { events, append, finish } = await begun();
     const texts = Array.from({ length: 600 }, (_, i) => `${i}:${'.'.repeat(2000)}`);
