@@ -18,6 +18,8 @@ export interface AppOptions {
   readonly maxBodyBytes: number;
   /** How long a stream may be silent before a comment line keeps it alive. */
   readonly heartbeatMs: number;
+  /** How long a client that went away may take to come back before its request is cancelled. */
+  readonly disconnectGraceMs: number;
   /** API keys and whose they are; `null` lets everybody in, as tenant `default`. */
   readonly apiKeys: ReadonlyMap<string, TenantId> | null;
   /** Aborts when the process is about to end: connections then close, but their requests go on. */
@@ -53,6 +55,7 @@ const EXPOSED_HEADERS = [
 export const defaultOptions: AppOptions = {
   maxBodyBytes: 8 * 1024 * 1024,
   heartbeatMs: 15_000,
+  disconnectGraceMs: 0,
   apiKeys: null,
   shutdown: new AbortController().signal,
   now: Date.now,

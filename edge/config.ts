@@ -24,6 +24,8 @@ export const appEnvironmentSchema = z.object({
     .min(1024)
     .default(8 * 1024 * 1024),
   HEARTBEAT_MS: z.coerce.number().int().min(1).default(15_000),
+  /** A client that went away may come back within this time; then its request is cancelled. */
+  DISCONNECT_GRACE_MS: z.coerce.number().int().min(0).max(25_000).default(3000),
 });
 
 const environmentSchema = appEnvironmentSchema.extend({
@@ -39,6 +41,7 @@ export function toAppOptions(env: z.infer<typeof appEnvironmentSchema>) {
     apiKeys: env.API_KEYS ?? null,
     maxBodyBytes: env.MAX_BODY_BYTES,
     heartbeatMs: env.HEARTBEAT_MS,
+    disconnectGraceMs: env.DISCONNECT_GRACE_MS,
   } as const;
 }
 

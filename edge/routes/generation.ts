@@ -7,6 +7,7 @@ import type { AppEnv } from '../app.ts';
 import { readJson } from '../body.ts';
 import { Connection, detach } from '../connection.ts';
 import { toPlatformError } from '../errors.ts';
+import { firstJobOf } from '../idempotency.ts';
 import { createJob } from '../job.ts';
 import { collect, toErrorOptions } from '../stream/collect.ts';
 import { toFrames } from '../stream/frames.ts';
@@ -23,8 +24,9 @@ const CLIENT_LEFT = 499;
 
 /** Checks, queues and answers one request. */
 export async function generate(c: Context<AppEnv>, parse: Parse): Promise<Response> {
-  const { request, ignored } = parse(await readJson(c.req.raw, c.var.options.maxBodyBytes));
-  const job = await admit(c, request);
+  const body = await readJson(c.req.raw, c.var.options.maxBodyBytes);
+  const { request, ignored } = parse(body);
+  const job = await firstJobOf(c, await admit(c, request), body);
   c.header('x-seed', String(job.sampling.seed));
   if (ignored.length > 0) c.header('x-ignored-parameters', toNameList(ignored));
   return await submit(c, job);
@@ -47,7 +49,10 @@ async function admit(c: Context<AppEnv>, request: GenerationRequest): Promise<Jo
 
 async function submit(c: Context<AppEnv>, job: Job): Promise<Response> {
   const { options, transport } = c.var;
-  const cancel = () => transport.cancel(job.id);
+  const cancel = async () => {
+    await afterMs(options.disconnectGraceMs); // it may come back, or a retry may have attached
+    await transport.cancelUnread(job.id);
+  };
   const connection = new Connection(c.req.raw.signal, () => {
     if (job.onDisconnect === 'continue' || options.shutdown.aborted) return;
     // After the submission, however it went: what is not queued yet cannot be cancelled.
@@ -65,6 +70,10 @@ async function submit(c: Context<AppEnv>, job: Job): Promise<Response> {
     connection.finish();
     throw error;
   }
+}
+
+function afterMs(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** A failure that comes before anything else, and before the first heartbeat is due, still gets its status. */

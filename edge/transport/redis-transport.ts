@@ -1,7 +1,8 @@
 import { Queue } from 'bullmq';
+import { Cluster } from 'ioredis';
 import { z } from 'zod';
 import { PlatformError } from '../../shared/errors.ts';
-import type { RequestId } from '../../shared/ids.ts';
+import { type RequestId, toRequestId } from '../../shared/ids.ts';
 import { eventsOfUnbegun } from '../../shared/protocol/cancelled.ts';
 import {
   type EventId,
@@ -30,6 +31,7 @@ import {
   REQUEST_STATUSES,
   type RequestState,
   type RequestStatus,
+  type Reservation,
   type ServedModel,
   type Transport,
 } from './transport.ts';
@@ -44,6 +46,9 @@ export interface RedisTransportOptions {
 const HOUR_MS = 3_600_000;
 const ADD_WITHIN_MS = 2000;
 const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** Reply of `PUBSUB NUMSUB` for one channel. */
+const numSubSchema = z.tuple([z.string(), z.coerce.number()]);
 
 const servedModelsSchema = z.tuple([z.array(z.string()), z.array(z.string())]);
 
@@ -100,7 +105,9 @@ export class RedisTransport implements Transport, AsyncDisposable {
   async submit(job: Job, signal: AbortSignal): Promise<AsyncIterable<LoggedEvent>> {
     const from = { after: null, hasPast: false };
     const { reader, leave } = await this.#listen(job.id, from, signal, async (reader) => {
-      const isNew = await this.#reach.call(() => this.#scripts.create(job.id, encodeJob(job)));
+      const isNew = await this.#reach.call(() =>
+        this.#scripts.create(job.id, encodeJob(job), job.keepMs),
+      );
       if (!isNew) reader.onGap();
     });
     try {
@@ -128,6 +135,35 @@ export class RedisTransport implements Transport, AsyncDisposable {
       if (stage === 'ended') reader.onEnded();
     });
     return untilOver(reader, signal, leave);
+  }
+
+  async reserve({ digest, id, lifeMs, ...named }: Reservation): Promise<RequestId> {
+    const name = this.#keys.reservation(named);
+    const reserved = await this.#reach.call(() =>
+      this.#client.set(name, `${id} ${digest}`, 'PX', lifeMs, 'NX', 'GET'),
+    );
+    if (reserved === null) return id;
+    const [firstId = '', firstDigest] = reserved.split(' ');
+    if (firstDigest !== digest) {
+      const message = 'the idempotency key was used for a request with another body';
+      throw new PlatformError('idempotency_mismatch', message, { param: 'Idempotency-Key' });
+    }
+    return toRequestId(firstId);
+  }
+
+  async cancelUnread(id: RequestId): Promise<void> {
+    const { events } = this.#keys.request(id);
+    if ((await this.#reach.call(() => this.#numListening(events))) === 0) await this.cancel(id);
+  }
+
+  /** Connections that are subscribed to a channel, on any node. */
+  async #numListening(channel: string): Promise<number> {
+    const client = this.#client;
+    const nodes = client instanceof Cluster ? client.nodes('all') : [client];
+    const command = client instanceof Cluster ? 'SHARDNUMSUB' : 'NUMSUB';
+    const replies = await Promise.all(nodes.map((node) => node.call('PUBSUB', command, channel)));
+    const counts = replies.map((reply) => numSubSchema.parse(reply)[1]);
+    return counts.reduce((sum, count) => sum + count, 0);
   }
 
   async request(id: RequestId): Promise<RequestState | null> {

@@ -1,4 +1,4 @@
-import type { RequestId } from '../../shared/ids.ts';
+import type { RequestId, TenantId } from '../../shared/ids.ts';
 import type { EventId, LoggedEvent } from '../../shared/protocol/event.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import type { ModelCard, TokenizerFiles } from '../../shared/protocol/model-card.ts';
@@ -19,6 +19,18 @@ export interface RequestState {
   readonly job: Job;
   /** How often a worker has claimed it. */
   readonly epoch: number;
+}
+
+/** A client's name for one of its calls, so that a retry is not a second request. */
+export interface Reservation {
+  readonly tenant: TenantId;
+  /** sha256 of the `Idempotency-Key`. */
+  readonly key: string;
+  /** sha256 of the route and body that it stands for. */
+  readonly digest: string;
+  /** The request that it stands for from now on, if it is new. */
+  readonly id: RequestId;
+  readonly lifeMs: number;
 }
 
 /** All that edge wants of the rest of the system. */
@@ -48,10 +60,19 @@ export interface Transport {
     signal: AbortSignal,
   ): Promise<AsyncIterable<LoggedEvent>>;
 
+  /**
+   * @returns the request that the key stands for: the one that reserved it first
+   * @throws {PlatformError} `idempotency_mismatch` when it stands for a call with another digest
+   */
+  reserve(reservation: Reservation): Promise<RequestId>;
+
   request(id: RequestId): Promise<RequestState | null>;
 
   /** Ends the request as soon as its worker hears of it. Idempotent. @returns its state, `null` if unknown */
   cancel(id: RequestId): Promise<RequestState | null>;
+
+  /** Cancels the request unless somebody, wherever connected, listens to its events. */
+  cancelUnread(id: RequestId): Promise<void>;
 
   /** @throws {PlatformError} `unavailable` when Redis does not answer */
   ping(): Promise<void>;

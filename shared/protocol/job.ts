@@ -68,6 +68,8 @@ export const jobSchema = z.object({
   prediction: z.array(z.int().nonnegative()).nullable(),
   contextPolicy: contextPolicySchema,
   onDisconnect: z.enum(['cancel', 'continue']),
+  /** Its log can be read for at least so long after the end; absent for the worker's own retention. */
+  keepMs: z.int().nonnegative().optional(),
 });
 
 export type Job = z.infer<typeof jobSchema>;

@@ -1,4 +1,4 @@
-import type { RequestId } from '../ids.ts';
+import type { RequestId, TenantId } from '../ids.ts';
 
 /** Where every name in Redis begins; another one keeps a second system apart in the same Redis. */
 export const DEFAULT_PREFIX = 'rivulet';
@@ -73,6 +73,11 @@ export class Keys {
   /** Channel: `<request id> <reason>`, to all workers. */
   get cancels(): string {
     return `${this.prefix}:cancels`;
+  }
+
+  /** `<request id> <digest>` that an idempotency key stands for. */
+  reservation({ tenant, key }: { readonly tenant: TenantId; readonly key: string }): string {
+    return `${this.prefix}:{key:${encodeURIComponent(tenant)}:${key}}`;
   }
 
   /** Hash: request id -> evidence, for requests that were claimed too often. */

@@ -107,9 +107,9 @@ export class RequestScripts {
   }
 
   /** @returns whether the id was new */
-  async create(id: RequestId, job: string): Promise<boolean> {
+  async create(id: RequestId, job: string, keepMs = 0): Promise<boolean> {
     const { state } = this.#keys.request(id);
-    return (await runScript(this.#host, CREATE, [state], [job, UNCLAIMED_MS])) === 1;
+    return (await runScript(this.#host, CREATE, [state], [job, UNCLAIMED_MS, keepMs])) === 1;
   }
 
   /** @param minProgress events since the last counted claim that make this one the first again */

@@ -15,6 +15,7 @@
  * | cancel     | why it is to end: empty, `cancelled` or `deadline`                            |
  * | createdMs  | by the clock of Redis, as are `startedMs` (first claim) and `endedMs`           |
  * | outbox     | what is to be delivered about its end; empty for nothing                      |
+ * | keepMs     | ms to keep it at least after its end                                          |
  */
 export interface Script {
   readonly name: string;
@@ -47,6 +48,7 @@ local function write(logKey, channel, publish, epoch, nextSeq, payload)
 end
 local function finish(stateKey, otherKeys, status, outbox, retentionMs)
   redis.call('HSET', stateKey, 'status', status, 'endedMs', nowMs(), 'outbox', outbox)
+  retentionMs = math.max(retentionMs, redis.call('HGET', stateKey, 'keepMs') or 0)
   redis.call('PEXPIRE', stateKey, retentionMs)
   for _, key in ipairs(otherKeys) do redis.call('PEXPIRE', key, retentionMs) end
 end`;
@@ -54,7 +56,7 @@ end`;
 /**
  * Makes a request known as `queued`, unless its id is already taken.
  *
- * KEYS state. ARGV job, ms to keep it if nobody ever claims it.
+ * KEYS state. ARGV job, ms to keep it if nobody ever claims it, ms to keep it at least after its end.
  * @returns 1 when it is new, 0 when the id was known
  */
 export const CREATE: Script = {
@@ -62,7 +64,7 @@ export const CREATE: Script = {
   lua: `${NOW_MS}
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('HSET', KEYS[1], 'status', 'queued', 'job', ARGV[1], 'epoch', 0, 'nextSeq', 0,
-  'claims', 0, 'claimedSeq', 0, 'cancel', '', 'createdMs', nowMs(), 'outbox', '')
+  'claims', 0, 'claimedSeq', 0, 'cancel', '', 'createdMs', nowMs(), 'outbox', '', 'keepMs', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1`,
 };

@@ -1,6 +1,7 @@
 import type {
   RequestState,
   RequestStatus,
+  Reservation,
   ServedModel,
   Transport,
 } from '../../edge/transport/transport.ts';
@@ -22,6 +23,7 @@ interface Entry {
   readonly job: Job;
   readonly log: LoggedEvent[];
   readonly cancelled: AbortController;
+  numReaders: number;
   status: RequestStatus;
   epoch: number;
   /** Wakes all who wait for news of this request. */
@@ -42,6 +44,7 @@ export class FakeTransport implements Transport {
   readonly #models = new Map<string, ServedModel>();
   readonly #filesByDigest = new Map<string, TokenizerFiles>();
   readonly #entryById = new Map<RequestId, Entry>();
+  readonly #reservations = new Map<string, { id: RequestId; digest: string }>();
   readonly #play: Play | null;
   #nextSubmission = Promise.withResolvers<Job>();
 
@@ -68,11 +71,13 @@ export class FakeTransport implements Transport {
 
   async submit(job: Job, signal: AbortSignal): Promise<AsyncIterable<LoggedEvent>> {
     await this.ping();
-    invariant(!this.#entryById.has(job.id), `${job.id} submitted twice`);
+    const known = this.#entryById.get(job.id);
+    if (known !== undefined) return readLog(known, -1, signal);
     const entry: Entry = {
       job: decodeJob(encodeJob(job)),
       log: [],
       cancelled: new AbortController(),
+      numReaders: 0,
       status: 'queued',
       epoch: 0,
       news: Promise.withResolvers(),
@@ -94,6 +99,21 @@ export class FakeTransport implements Transport {
     const entry = this.#entryById.get(id);
     if (entry === undefined) throw new PlatformError('not_found', `no request ${id}`);
     return readLog(entry, after?.seq ?? -1, signal);
+  }
+
+  async reserve({ tenant, key, digest, id }: Reservation): Promise<RequestId> {
+    await this.ping();
+    const name = `${tenant} ${key}`;
+    const first = this.#reservations.get(name) ?? { id, digest };
+    this.#reservations.set(name, first);
+    if (first.digest !== digest) {
+      throw new PlatformError('idempotency_mismatch', 'another body', { param: 'Idempotency-Key' });
+    }
+    return first.id;
+  }
+
+  async cancelUnread(id: RequestId): Promise<void> {
+    if ((this.#entryById.get(id)?.numReaders ?? 0) === 0) await this.cancel(id);
   }
 
   async request(id: RequestId): Promise<RequestState | null> {
@@ -199,7 +219,22 @@ export function doneOf(counts: { promptTokens: number; completionTokens: number 
   return { type: 'done', usage, timings, speculation: [] };
 }
 
-async function* readLog(
+function readLog(entry: Entry, afterSeq: number, signal: AbortSignal): AsyncIterable<LoggedEvent> {
+  entry.numReaders += 1;
+  let isCounted = true;
+  const leave = () => {
+    if (isCounted) entry.numReaders -= 1;
+    isCounted = false;
+  };
+  signal.addEventListener('abort', leave);
+  if (signal.aborted) leave();
+  return (async function* () {
+    yield* followLog(entry, afterSeq, signal);
+    leave();
+  })();
+}
+
+async function* followLog(
   entry: Entry,
   afterSeq: number,
   signal: AbortSignal,

@@ -245,5 +245,40 @@ export function describeTransport(name: string, open: () => Promise<TransportHar
       const { job } = await tell();
       expect(await transport.cancel(job.id)).toMatchObject({ status: 'succeeded' });
     });
+
+    it('lets the first who reserves a key have it, and tells the others whose it is', async () => {
+      const ids = Array.from({ length: 5 }, () => createRequestId());
+      const reservation = {
+        tenant: toTenantId('a'),
+        key: createRequestId(),
+        digest: 'd',
+        lifeMs: 60_000,
+      };
+
+      const owners = await Promise.all(
+        ids.map((id) => harness.transport.reserve({ ...reservation, id })),
+      );
+
+      expect(new Set(owners).size).toBe(1);
+      const other = { ...reservation, id: createRequestId() };
+      const mismatch = harness.transport.reserve({ ...other, digest: 'e' });
+      await expect(mismatch).rejects.toMatchObject({ code: 'idempotency_mismatch' });
+      const tenant = toTenantId('b');
+      expect(await harness.transport.reserve({ ...other, tenant })).toBe(other.id);
+    });
+
+    it('cancels what nobody reads, and leaves alone what somebody does', async () => {
+      const [read, unread] = [jobOf(), jobOf()];
+      const gone = new AbortController();
+      await harness.transport.submit(read, never);
+      await harness.transport.submit(unread, gone.signal);
+      gone.abort();
+
+      await harness.transport.cancelUnread(read.id);
+      await harness.transport.cancelUnread(unread.id);
+
+      expect(await harness.transport.request(read.id)).toMatchObject({ status: 'queued' });
+      expect(await harness.transport.request(unread.id)).toMatchObject({ status: 'cancelled' });
+    });
   });
 }

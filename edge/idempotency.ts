@@ -1,0 +1,44 @@
+import type { Context } from 'hono';
+import { PlatformError } from '../shared/errors.ts';
+import type { Job } from '../shared/protocol/job.ts';
+import type { AppEnv } from './app.ts';
+
+const HEADER = 'idempotency-key';
+const MAX_KEY_LENGTH = 255;
+
+/** How long a key stands for its first request, whose log is kept as long. */
+export const KEY_LIFE_MS = 24 * 3_600_000;
+
+/**
+ * The job that a call stands for: its own, or, when it brings an `Idempotency-Key` that was used before, the job of
+ * the first call that brought it, however far that has come.
+ *
+ * @throws {PlatformError} `invalid_request` for a malformed key, `idempotency_mismatch` when the key was used with
+ *   another body or at another route
+ */
+export async function firstJobOf(c: Context<AppEnv>, job: Job, body: unknown): Promise<Job> {
+  const key = c.req.header(HEADER);
+  if (key === undefined) return job;
+  checkKey(key);
+  const { tenant, transport } = c.var;
+  const digest = await sha256(JSON.stringify([c.req.path, body]));
+  const keptJob = { ...job, keepMs: KEY_LIFE_MS };
+  const reservation = { tenant, key: await sha256(key), digest, id: job.id, lifeMs: KEY_LIFE_MS };
+  const id = await transport.reserve(reservation);
+  if (id === job.id) return keptJob;
+  c.set('requestId', id);
+  const first = await transport.request(id);
+  // Whoever reserved the key may have died before it queued the request.
+  return first?.job ?? { ...keptJob, id };
+}
+
+function checkKey(key: string): void {
+  if (/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/.test(key) && key.length <= MAX_KEY_LENGTH) return;
+  const message = `idempotency-key has ${key.length} characters; it must have 1 to ${MAX_KEY_LENGTH} printable ones`;
+  throw new PlatformError('invalid_request', message, { param: 'Idempotency-Key' });
+}
+
+async function sha256(text: string): Promise<string> {
+  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text));
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
