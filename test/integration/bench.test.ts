@@ -1,0 +1,47 @@
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { z } from 'zod';
+
+const main = join(import.meta.dirname, '../bench/main.ts');
+const run = promisify(execFile);
+
+const lineSchema = z.object({
+  benchmark: z.string(),
+  commit: z.string(),
+  machine: z.string(),
+  notes: z.array(z.string()),
+  targets: z.array(
+    z.object({ name: z.string(), value: z.number(), aim: z.string(), met: z.boolean() }),
+  ),
+});
+
+let cacheDir = '';
+beforeAll(async () => {
+  cacheDir = await mkdtemp(join(tmpdir(), 'rivulet-bench-'));
+});
+afterAll(() => rm(cacheDir, { recursive: true }));
+
+async function bench(...names: string[]) {
+  const env = { ...process.env, CACHE_DIR: cacheDir };
+  const { stdout } = await run(process.execPath, [main, ...names], { env });
+  return lineSchema.parse(JSON.parse(stdout.trim().split('\n').at(-1) ?? ''));
+}
+
+describe('npm run bench', () => {
+  it('measures the engine beside node-llama-cpp, which says the same', async () => {
+    const { benchmark, targets, notes } = await bench('engine', '--quick');
+
+    expect(benchmark).toBe('engine');
+    expect(targets.map(({ aim }) => aim)).toEqual(['>= 1.3', '< 0.1']);
+    for (const { value } of targets) expect(value).toBeGreaterThan(0);
+    expect(notes.join()).toMatch(/3[0-4] of 34 texts/); // its cache is float16, so a near tie may fall otherwise
+  });
+
+  it('names what there is when asked for something else', async () => {
+    await expect(bench('engines')).rejects.toThrow('no benchmark is called engines; there are');
+  });
+});
