@@ -55,6 +55,9 @@ async function alone(job: Job, model = new TinyModel()) {
   return foldChoices(await generate(job, { model }), job.prompts.length * job.n);
 }
 
+/** What each job gives by itself, when a step may read 64 tokens. */
+const outcomes = new Map(JOBS.map(([, job]) => [job, alone(job)]));
+
 /** A neighbor that comes, and perhaps goes before it is done. */
 function neighborOf(rng: Rng): Job {
   return engineJob({
@@ -92,7 +95,7 @@ async function amongNeighbors(job: Job, driver: EngineDriver, rng: Rng): Promise
 
 describe('Engine', () => {
   it.each(JOBS)('gives the same among 15 neighbors that come and go: %s', async (_, job) => {
-    const expected = await alone(job);
+    const expected = await outcomes.get(job);
     for (let seed = 0; seed < 3; seed += 1) {
       const rng = seededRng(seed);
       const driver = new EngineDriver({
@@ -107,14 +110,14 @@ describe('Engine', () => {
     }
   });
 
-  it.each([1, 2, 3, 5, 8, 13, 21, 34, 55, 64])(
+  it.each([1, 2, 3, 5, 8, 13, 21, 34, 55, 63])(
     'gives the same when a step may read %d tokens',
     async (maxBatchedTokens) => {
       for (const [name, job] of JOBS) {
         const driver = new EngineDriver({ maxBatchedTokens });
         driver.start(job);
         await driver.finish();
-        expect(choicesOf(driver, job), name).toEqual(await alone(job));
+        expect(choicesOf(driver, job), name).toEqual(await outcomes.get(job));
       }
     },
   );
