@@ -129,7 +129,8 @@ export class Drafter {
         );
         const numKept = read.drafting.take(read, rows, this.#chooser);
         const from = { newKeys, newValues, numNewTokens, row };
-        appends.push(() => this.#cache.append(read.row, numKept, from));
+        if (!this.#cache.accepts(numKept, from)) read.drafting.stop();
+        else appends.push(() => this.#cache.append(read.row, numKept, from));
       }
     }
     for (const append of appends) append();
@@ -191,15 +192,24 @@ class Drafting {
     return this.#tokenIds.length - numRead;
   }
 
+  /** Ends the draft where it is. */
+  stop(): void {
+    this.#isDone = true;
+  }
+
   /**
    * Draws what follows, for as long as the guess foresaw it, and one token more.
    *
    * @param rows [numLogits] of [vocabSize]
-   * @returns how many of the read tokens stay
+   * @returns how many of the read tokens stay; none when the model gave NaN
    */
   take(read: DraftRead, rows: readonly Float32Array[], chooser: TokenChooser): number {
     const numPending = read.tokenIds.length - read.guess.length;
     for (const [i, row] of rows.entries()) {
+      if (Number.isNaN(row[0])) {
+        this.stop();
+        return 0;
+      }
       const tokenId = this.#draw(row, chooser);
       if (this.#isDone || tokenId !== read.guess[i]) return numPending + i;
     }

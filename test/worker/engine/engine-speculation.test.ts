@@ -12,10 +12,15 @@ import { TinyModel } from '../../support/tiny-model.ts';
 const maxSequences = 4;
 
 /** @param drift how far the draft model is from the target; 0 for the same */
-function speculatorOf(proposers: readonly ProposerName[], numTokens: number, drift: number) {
+function speculatorOf(
+  proposers: readonly ProposerName[],
+  numTokens: number,
+  drift: number,
+  model = new TinyModel({ drift }),
+) {
   return new Speculator({
     policy: new FixedPolicy(proposers, numTokens),
-    drafter: new Drafter(new TinyModel({ drift }), maxSequences),
+    drafter: new Drafter(model, maxSequences),
     outputs: null,
     proposers: new Set(proposers),
     maxDraftTokens: 8,
@@ -93,6 +98,25 @@ describe('Engine with drafts', () => {
     expect(rejectedPredictionTokens).toBe(0);
     expect(acceptedPredictionTokens).toBeGreaterThan(40);
     expect(driver.model.calls.length).toBeLessThan(20);
+  });
+
+  it('goes on without a draft model that gives NaN, and with it once it does not', async () => {
+    const model = new TinyModel();
+    const speculator = speculatorOf(['staged'], 5, 0, model);
+    const driver = new EngineDriver({ speculator, maxSequences, maxBatchedTokens: 100 });
+    const jobs = jobsOf(5);
+    for (const job of jobs) driver.start(job);
+    for (let step = 0; !driver.engine.isIdle; step += 1) {
+      model.isFaulty = step < 5 || step % 3 === 0;
+      await driver.step();
+    }
+
+    for (const job of jobs) {
+      const outcome = foldChoices(driver.eventsOf(job), job.n);
+      expect(outcome).toEqual(foldChoices(await generate(job), job.n));
+    }
+    const accepted = jobs.map((job) => usageOf(driver, job).acceptedPredictionTokens);
+    expect(Math.max(...accepted)).toBeGreaterThan(5);
   });
 
   it('drafts nothing for a request that does not want it', async () => {
