@@ -160,6 +160,19 @@ describe('KvCache', () => {
     expect(pair.cache.groups.map(({ frozenCapacity }) => frozenCapacity)).toEqual([64]);
   });
 
+  it('reads short rows with a long one while they are few', () => {
+    const pair = new Pair(4);
+    pair.fill(pair.open(), 1100);
+    const groups = [1, 2, 3].map(() => {
+      pair.fill(pair.open(), 10);
+      pair.check();
+      return pair.cache.groups.map(
+        ({ frozenCapacity, rows }) => `${rows.length} of ${frozenCapacity}`,
+      );
+    });
+    expect(groups).toEqual([['2 of 2048'], ['3 of 2048'], ['3 of 64', '1 of 2048']]);
+  });
+
   it.each([1, 2, 5])('takes whole blocks beside %d shorter rows', (numOthers) => {
     const pair = new Pair(numOthers + 2);
     const donor = pair.open();
