@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { planThreads } from './attention.ts';
 import type { ExecutionProvider, WeightFormat } from './builder.ts';
 import { type Checkpoint, openCheckpoint } from './checkpoint.ts';
@@ -14,7 +15,7 @@ export interface ModelOptions {
   readonly executionProvider: ExecutionProvider;
   readonly weightFormat: WeightFormat;
   readonly numThreads: number;
-  /** Whether threads wait actively between two products; on by default. */
+  /** Whether threads wait actively between two products; by default when they leave a core free. */
   readonly hasSpinningThreads?: boolean;
 }
 
@@ -44,7 +45,7 @@ export async function openModel(options: ModelOptions): Promise<OpenModel> {
     const session = await openSession(ensureGraph(request), {
       executionProvider,
       numThreads,
-      hasSpinningThreads: options.hasSpinningThreads ?? true,
+      hasSpinningThreads: options.hasSpinningThreads ?? numThreads < availableParallelism(),
     });
     const fingerprint = [digest.slice(0, 16), weightFormat, executionProvider, processorClass()];
     return {
