@@ -8,6 +8,8 @@ import { Consumer } from './queue/consumer.ts';
 import { register } from './queue/registry.ts';
 import { retryingHost } from './queue/retry.ts';
 import { createLog } from './telemetry/log.ts';
+import { Metrics } from './telemetry/metrics.ts';
+import { serveMetrics } from './telemetry/metrics-server.ts';
 import { EngineClient } from './thread/client.ts';
 import type { OpenedModel } from './thread/opened-model.ts';
 
@@ -18,7 +20,8 @@ const MAX_CLAIMS = 3;
 async function main(): Promise<void> {
   const config = loadConfig(process.env);
   const workerId = randomUUID();
-  const log = createLog(config.logLevel, { worker: workerId.slice(0, 8) });
+  const metrics = new Metrics({ model: config.model.name });
+  const log = metrics.countingLog(createLog(config.logLevel, { worker: workerId.slice(0, 8) }));
   const shutdown = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => shutdown.abort());
@@ -54,12 +57,15 @@ async function main(): Promise<void> {
         isCluster: redis.isCluster,
         retentionMs: config.retentionMs,
       }),
-      generator: engine,
+      generator: metrics.measuring(engine, Date.now),
       log,
       workerId,
       maxClaims: MAX_CLAIMS,
     },
   );
+  const running = { name: 'rivulet_requests_running', help: 'Requests on this worker' };
+  metrics.addGauge(running, () => consumer.numRunning);
+  await using _metrics = await serveMetrics(metrics.registry, config.metricsPort);
   log.info('worker_ready', { model: card.name, fingerprint: card.fingerprint });
   await consumer.run(shutdown.signal);
   log.info('worker_stopped');
