@@ -3,9 +3,10 @@ import { PlatformError } from '../../shared/errors.ts';
 import type { LoggedEvent } from '../../shared/protocol/event.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import type { GenerationRequest, ParsedRequest } from '../../shared/protocol/request.ts';
+import { abandon } from '../abandon.ts';
 import type { AppEnv } from '../app.ts';
 import { readJson } from '../body.ts';
-import { Connection, detach } from '../connection.ts';
+import { Connection } from '../connection.ts';
 import { toPlatformError } from '../errors.ts';
 import { firstJobOf } from '../idempotency.ts';
 import { createJob } from '../job.ts';
@@ -48,16 +49,8 @@ async function admit(c: Context<AppEnv>, request: GenerationRequest): Promise<Jo
 }
 
 async function submit(c: Context<AppEnv>, job: Job): Promise<Response> {
-  const { options, transport } = c.var;
-  const cancel = async () => {
-    await afterMs(options.disconnectGraceMs); // it may come back, or a retry may have attached
-    await transport.cancelUnread(job.id);
-  };
-  const connection = new Connection(c.req.raw.signal, () => {
-    if (job.onDisconnect === 'continue' || options.shutdown.aborted) return;
-    // After the submission, however it went: what is not queued yet cannot be cancelled.
-    detach(c, submission.then(cancel, cancel));
-  });
+  const { transport } = c.var;
+  const connection = new Connection(c.req.raw.signal, () => abandon(c, job, submission));
   const submission = transport.submit(job, connection.signal);
   try {
     const events = await submission;
@@ -70,10 +63,6 @@ async function submit(c: Context<AppEnv>, job: Job): Promise<Response> {
     connection.finish();
     throw error;
   }
-}
-
-function afterMs(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** A failure that comes before anything else, and before the first heartbeat is due, still gets its status. */

@@ -2,6 +2,7 @@ import { type Context, Hono } from 'hono';
 import { PlatformError } from '../../shared/errors.ts';
 import { isRequestId } from '../../shared/ids.ts';
 import { type EventId, parseEventId } from '../../shared/protocol/event.ts';
+import { abandon } from '../abandon.ts';
 import type { AppEnv } from '../app.ts';
 import { Connection } from '../connection.ts';
 import { methodNotAllowed, toPlatformError } from '../errors.ts';
@@ -23,12 +24,12 @@ requests.post('/:id/cancel', async (c) => {
 });
 requests.all('/:id/cancel', methodNotAllowed('POST'));
 
-/** The request's stream again, from any frame on. Whoever reads here may leave: only the first reader counts. */
+/** The request's stream again, from any frame on. Whoever reads here is a reader like the first one. */
 requests.get('/:id/events', async (c) => {
   const after = parseLastEventId(c);
   const { id, job, status } = await findRequest(c);
   if (c.req.method === 'HEAD') return c.body(null, 200, SSE_HEADERS);
-  const connection = new Connection(c.req.raw.signal, () => {});
+  const connection = new Connection(c.req.raw.signal, () => abandon(c, job, Promise.resolve()));
   const isFromStart = after === null || after.epoch === 0 || createChunkEncoder(job).isStateful;
   const events = await c.var.transport.open(id, isFromStart ? null : after, connection.signal);
   const frames = toFrames(events, job, {

@@ -151,8 +151,14 @@ export class RedisTransport implements Transport, AsyncDisposable {
     return toRequestId(firstId);
   }
 
-  async cancelUnread(id: RequestId): Promise<void> {
-    const { events } = this.#keys.request(id);
+  noteLeft(id: RequestId): Promise<number> {
+    return this.#reach.call(() => this.#scripts.leave(id));
+  }
+
+  async cancelUnread(id: RequestId, numLeft: number): Promise<void> {
+    const { events, state } = this.#keys.request(id);
+    const numLeftNow = await this.#reach.call(() => this.#client.hget(state, 'left'));
+    if (Number(numLeftNow) !== numLeft) return; // whoever left later sees to it
     if ((await this.#reach.call(() => this.#numListening(events))) === 0) await this.cancel(id);
   }
 

@@ -71,8 +71,11 @@ export interface Transport {
   /** Ends the request as soon as its worker hears of it. Idempotent. @returns its state, `null` if unknown */
   cancel(id: RequestId): Promise<RequestState | null>;
 
-  /** Cancels the request unless somebody, wherever connected, listens to its events. */
-  cancelUnread(id: RequestId): Promise<void>;
+  /** Notes that a reader went away. @returns how many have, over all replicas; 0 for an unknown request */
+  noteLeft(id: RequestId): Promise<number>;
+
+  /** Cancels the request unless somebody, wherever connected, reads it, or has left since `numLeft` was told. */
+  cancelUnread(id: RequestId, numLeft: number): Promise<void>;
 
   /** @throws {PlatformError} `unavailable` when Redis does not answer */
   ping(): Promise<void>;

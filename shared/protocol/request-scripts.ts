@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { RequestId } from '../ids.ts';
 import type { Keys } from './keys.ts';
-import { APPEND, CANCEL, CLAIM, CREATE, FINISH, RELEASE, type Script } from './scripts.ts';
+import { APPEND, CANCEL, CLAIM, CREATE, FINISH, LEAVE, RELEASE, type Script } from './scripts.ts';
 
 /** What is wanted of a Redis client to run scripts. */
 export interface ScriptHost {
@@ -117,6 +117,12 @@ export class RequestScripts {
     const { state, log, claims } = this.#keys.request(id);
     const args = [workerId, minProgress];
     return claimReplySchema.parse(await runScript(this.#host, CLAIM, [state, log, claims], args));
+  }
+
+  /** @returns how many readers have left, 0 for an unknown request */
+  async leave(id: RequestId): Promise<number> {
+    const { state } = this.#keys.request(id);
+    return z.int().parse(await runScript(this.#host, LEAVE, [state], []));
   }
 
   async append(id: RequestId, { epoch, firstSeq, payloads }: Write): Promise<WriteReply> {

@@ -15,6 +15,7 @@
  * | cancel     | why it is to end: empty, `cancelled` or `deadline`                            |
  * | createdMs  | by the clock of Redis, as are `startedMs` (first claim) and `endedMs`           |
  * | outbox     | what is to be delivered about its end; empty for nothing                      |
+ * | left       | readers that went away                                                        |
  * | keepMs     | ms to keep it at least after its end                                          |
  */
 export interface Script {
@@ -181,6 +182,19 @@ if reason == '' then
 end
 redis.call('PUBLISH', ARGV[4], ARGV[5] .. ' ' .. reason)
 return 'asked'`,
+};
+
+/**
+ * Counts a reader that went away.
+ *
+ * KEYS state.
+ * @returns how many have, or 0 for an unknown request
+ */
+export const LEAVE: Script = {
+  name: 'leave',
+  lua: `
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+return redis.call('HINCRBY', KEYS[1], 'left', 1)`,
 };
 
 /**

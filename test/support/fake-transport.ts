@@ -24,6 +24,7 @@ interface Entry {
   readonly log: LoggedEvent[];
   readonly cancelled: AbortController;
   numReaders: number;
+  numLeft: number;
   status: RequestStatus;
   epoch: number;
   /** Wakes all who wait for news of this request. */
@@ -78,6 +79,7 @@ export class FakeTransport implements Transport {
       log: [],
       cancelled: new AbortController(),
       numReaders: 0,
+      numLeft: 0,
       status: 'queued',
       epoch: 0,
       news: Promise.withResolvers(),
@@ -112,8 +114,17 @@ export class FakeTransport implements Transport {
     return first.id;
   }
 
-  async cancelUnread(id: RequestId): Promise<void> {
-    if ((this.#entryById.get(id)?.numReaders ?? 0) === 0) await this.cancel(id);
+  async noteLeft(id: RequestId): Promise<number> {
+    await this.ping();
+    const entry = this.#entryById.get(id);
+    if (entry === undefined) return 0;
+    entry.numLeft += 1;
+    return entry.numLeft;
+  }
+
+  async cancelUnread(id: RequestId, numLeft: number): Promise<void> {
+    const entry = this.#entryById.get(id);
+    if (entry?.numReaders === 0 && entry.numLeft === numLeft) await this.cancel(id);
   }
 
   async request(id: RequestId): Promise<RequestState | null> {

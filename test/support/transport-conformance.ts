@@ -267,6 +267,20 @@ export function describeTransport(name: string, open: () => Promise<TransportHar
       expect(await harness.transport.reserve({ ...other, tenant })).toBe(other.id);
     });
 
+    it('leaves the cancel to whoever left last', async () => {
+      const job = jobOf();
+      const gone = new AbortController();
+      await harness.transport.submit(job, gone.signal);
+      gone.abort();
+      const first = await harness.transport.noteLeft(job.id);
+      const second = await harness.transport.noteLeft(job.id);
+
+      await harness.transport.cancelUnread(job.id, first);
+      expect(await harness.transport.request(job.id)).toMatchObject({ status: 'queued' });
+      await harness.transport.cancelUnread(job.id, second);
+      expect(await harness.transport.request(job.id)).toMatchObject({ status: 'cancelled' });
+    });
+
     it('cancels what nobody reads, and leaves alone what somebody does', async () => {
       const [read, unread] = [jobOf(), jobOf()];
       const gone = new AbortController();
@@ -274,8 +288,9 @@ export function describeTransport(name: string, open: () => Promise<TransportHar
       await harness.transport.submit(unread, gone.signal);
       gone.abort();
 
-      await harness.transport.cancelUnread(read.id);
-      await harness.transport.cancelUnread(unread.id);
+      for (const { id } of [read, unread]) {
+        await harness.transport.cancelUnread(id, await harness.transport.noteLeft(id));
+      }
 
       expect(await harness.transport.request(read.id)).toMatchObject({ status: 'queued' });
       expect(await harness.transport.request(unread.id)).toMatchObject({ status: 'cancelled' });
