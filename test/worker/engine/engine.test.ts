@@ -139,19 +139,24 @@ describe('Engine', () => {
     const rng = seededRng(61);
     const prompt = promptOf(rng, 150);
     const driver = new EngineDriver({ prefixCacheBytes: 1e7 });
-    const repeats = [prompt, [...prompt.slice(0, 100), 5, 6], prompt].map((tokenIds) =>
-      engineJob({ prompts: [tokenIds], maxTokens: 10, sampling: sampled }),
-    );
-    for (const job of repeats) {
+    const echo = { echo: true, topLogprobs: 1 };
+    const repeats: readonly Partial<Job>[] = [
+      { prompts: [prompt] },
+      { prompts: [[...prompt.slice(0, 100), 5, 6]] },
+      { prompts: [prompt] },
+      { prompts: [prompt.slice(0, 128)] }, // whole blocks, of which the last token has to be read
+      { prompts: [prompt], ...echo }, // whose logits are all wanted
+    ];
+    const cached: number[] = [];
+    for (const fields of repeats) {
+      const job = engineJob({ maxTokens: 10, sampling: sampled, ...fields });
       driver.start(job);
       await driver.finish();
       expect(choicesOf(driver, job)).toEqual(await alone(job));
-    }
-    const cached = repeats.map((job) => {
       const last = driver.eventsOf(job).at(-1);
-      return last?.type === 'end' && last.usage.cachedTokens;
-    });
-    expect(cached).toEqual([0, 64, 128]);
+      if (last?.type === 'end') cached.push(last.usage.cachedTokens);
+    }
+    expect(cached).toEqual([0, 64, 128, 64, 0]);
   });
 
   it('draws differently for each choice, and for the first as if it were the only one', async () => {
