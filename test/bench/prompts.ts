@@ -1,5 +1,22 @@
-import type { Tokenizer } from '../../shared/tokenizer.ts';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createTokenizer, type Tokenizer } from '../../shared/tokenizer.ts';
 import texts from '../fixtures/prompts.json' with { type: 'json' };
+
+/** Story text, [numTokens]. */
+export function corpusOf(modelDir: string): number[] {
+  const read = (name: string) => readFileSync(join(modelDir, name), 'utf8');
+  return encodeCorpus(
+    createTokenizer({
+      tokenizerJson: read('tokenizer.json'),
+      tokenizerConfigJson: read('tokenizer_config.json'),
+    }),
+  );
+}
+
+function encodeCorpus(tokenizer: Tokenizer): number[] {
+  return texts.flatMap((text) => tokenizer.encode(text, { addSpecialTokens: false }));
+}
 
 /** Endless distinct prompts of story text, so that nothing is served from a cache of prefixes. */
 export class PromptSource {
@@ -7,7 +24,7 @@ export class PromptSource {
   #numTaken = 0;
 
   constructor(tokenizer: Tokenizer) {
-    this.#tokenIds = texts.flatMap((text) => tokenizer.encode(text, { addSpecialTokens: false }));
+    this.#tokenIds = encodeCorpus(tokenizer);
   }
 
   /** @returns prompts of exactly `numTokens` */

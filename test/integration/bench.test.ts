@@ -14,6 +14,9 @@ const lineSchema = z.object({
   commit: z.string(),
   machine: z.string(),
   notes: z.array(z.string()),
+  tables: z.array(
+    z.object({ rows: z.array(z.array(z.union([z.string(), z.number(), z.null()]))) }),
+  ),
   targets: z.array(
     z.object({ name: z.string(), value: z.number(), aim: z.string(), met: z.boolean() }),
   ),
@@ -39,6 +42,16 @@ describe('npm run bench', () => {
     expect(targets.map(({ aim }) => aim)).toEqual(['>= 1.3', '< 0.1']);
     for (const { value } of targets) expect(value).toBeGreaterThan(0);
     expect(notes.join()).toMatch(/3[0-4] of 34 texts/); // its cache is float16, so a near tie may fall otherwise
+  });
+
+  it('measures the service beside the engine alone', async () => {
+    const { targets, tables } = await bench('serving', '--quick');
+
+    expect(new Set(targets.map(({ aim }) => aim))).toEqual(new Set(['< 15', '>= 0.9']));
+    for (const row of tables[0]?.rows ?? []) expect(row.slice(2)).not.toContain(null);
+    expect(tables[0]?.rows.map(([streams]) => streams)).toEqual(
+      expect.arrayContaining([1, 16, 64]),
+    );
   });
 
   it('names what there is when asked for something else', async () => {

@@ -6,6 +6,7 @@ import {
   type Token,
 } from 'node-llama-cpp';
 import { invariant } from '../../../shared/assert.ts';
+import { answerParent } from '../child.ts';
 import type { PeerAnswer, PeerQuestion } from './llama-cpp.ts';
 
 /** A process with one model in llama.cpp: prompts in, times and greedy tokens out. */
@@ -64,14 +65,4 @@ async function answer({ prompts, numTokens }: PeerQuestion): Promise<PeerAnswer>
   return { prefillMs: readMs - startMs, decodeMs: endMs - readMs, tokenIds };
 }
 
-process.on('message', (question: PeerQuestion) => {
-  answer(question).then(
-    (message) => process.send?.(message),
-    (error: unknown) => {
-      console.error(error);
-      process.exit(1);
-    },
-  );
-});
-process.on('disconnect', () => process.exit(0));
-process.send?.('ready');
+answerParent(answer);

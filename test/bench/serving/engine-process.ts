@@ -1,0 +1,32 @@
+import { NOTHING_PUBLISHED } from '../../../shared/protocol/generation.ts';
+import { EngineClient } from '../../../worker/thread/client.ts';
+import type { ThreadOptions } from '../../../worker/thread/messages.ts';
+import { jobOf } from '../../support/jobs.ts';
+import { answerParent } from '../child.ts';
+import { putLoad, type Send } from './load.ts';
+import type { LoadPlan } from './plan.ts';
+
+/** The engine alone, as a worker holds it, under the same load: what edge, queue and log are compared with. */
+const options: ThreadOptions = JSON.parse(process.argv[2] ?? '');
+const engine = await EngineClient.open(options);
+
+const send: Send = (planned, onEvent) => {
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  const job = jobOf({
+    prompts: [[...planned.promptTokenIds]],
+    sampling: { ...jobOf().sampling, temperature: 0.8, topP: 0.95, seed: planned.seed },
+    maxTokens: planned.numTokens,
+    ignoreEos: true,
+    speculation: 'off',
+  });
+  engine.start(job, [NOTHING_PUBLISHED], (events) => {
+    for (const event of events) {
+      if (event.type === 'tokens') onEvent();
+      if (event.type === 'end') resolve(event.usage.completionTokens);
+      if (event.type === 'error') reject(new Error(event.message));
+    }
+  });
+  return promise;
+};
+
+answerParent((plan: LoadPlan) => putLoad(plan, send));
