@@ -5,8 +5,11 @@ import { once } from 'node:events';
 export class Child<Question extends Serializable, Answer> implements AsyncDisposable {
   readonly #child: ChildProcess;
 
+  readonly #killWithUs = () => this.#child.kill('SIGKILL'); // paused, it would not notice our end
+
   private constructor(child: ChildProcess) {
     this.#child = child;
+    process.once('exit', this.#killWithUs);
   }
 
   /** @throws {Error} when it ends before it is ready */
@@ -34,6 +37,7 @@ export class Child<Question extends Serializable, Answer> implements AsyncDispos
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    process.off('exit', this.#killWithUs);
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     const gone = once(this.#child, 'exit');
     this.#child.kill('SIGKILL');

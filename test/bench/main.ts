@@ -52,6 +52,8 @@ function toCount(name: string, text: string): number {
   throw new Error(`--${name} must be a positive whole number, not ${text}`);
 }
 
+// By way of exit(), where children are ended.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
 try {
   await main();
 } catch (error) {

@@ -54,7 +54,7 @@ export async function openService(options: ServiceOptions): Promise<BenchService
 }
 
 function start(script: string, env: NodeJS.ProcessEnv): AsyncDisposable {
-  const child = spawn(process.execPath, [join(root, script)], {
+  const child = spawn(process.execPath, ['--import', './infra/end-with-parent.mjs', script], {
     cwd: root,
     env,
     stdio: ['ignore', 'ignore', 'inherit'],
