@@ -1,0 +1,78 @@
+import { mkdtemp } from 'node:fs/promises';
+import { homedir, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { freePort, openPrivateRedis, type PrivateRedis } from '../../infra/redis/private-redis.ts';
+import { Victim } from './process.ts';
+import { openRelay, type Relay } from './relay.ts';
+
+const models = fileURLToPath(new URL('../../infra/models', import.meta.url));
+
+/** Everything that a deployment has, each part behind a relay of its own to Redis. */
+export interface Cluster extends AsyncDisposable {
+  readonly edges: readonly Victim[];
+  readonly edgeUrls: readonly string[];
+  readonly workers: readonly Victim[];
+  /** Between a process and Redis, by the order of `edges` and then `workers`. */
+  readonly relays: readonly Relay[];
+  readonly logFile: string;
+  restartRedis(signal: 'SIGKILL' | 'SIGTERM'): Promise<void>;
+}
+
+export async function openCluster(numEdges: number, numWorkers: number): Promise<Cluster> {
+  const dir = await mkdtemp(join(tmpdir(), 'rivulet-chaos-'));
+  const logFile = join(dir, 'log');
+  const stack = new AsyncDisposableStack();
+  let redis: PrivateRedis = await openPrivateRedis({ dir, port: 'free' });
+  const { port } = redis;
+  stack.defer(() => redis[Symbol.asyncDispose]());
+
+  const relays: Relay[] = [];
+  const urlOfRedis = async () => {
+    const relay = stack.use(await openRelay(port));
+    relays.push(relay);
+    return `redis://127.0.0.1:${relay.port}`;
+  };
+
+  const edges: Victim[] = [];
+  const edgeUrls: string[] = [];
+  for (let i = 0; i < numEdges; i += 1) {
+    const edgePort = await freePort();
+    edgeUrls.push(`http://127.0.0.1:${edgePort}`);
+    const env = { PORT: `${edgePort}`, HOST: '127.0.0.1', REDIS_URL: await urlOfRedis() };
+    const script = 'edge/node.ts';
+    edges.push(new Victim({ name: `edge ${i}`, script, env, logFile, readyLine: /edge_ready/ }));
+  }
+  const workers: Victim[] = [];
+  for (let i = 0; i < numWorkers; i += 1) {
+    const env = {
+      REDIS_URL: await urlOfRedis(),
+      MODEL_DIR: join(models, 'stories-target'),
+      DRAFT_MODEL_DIR: join(models, 'stories-draft'),
+      CACHE_DIR: process.env.CACHE_DIR ?? join(homedir(), '.cache/rivulet'),
+      NUM_THREADS: '1',
+      GRACE_MS: '5000',
+    };
+    const script = 'worker/main.ts';
+    const readyLine = /worker_ready/;
+    workers.push(new Victim({ name: `worker ${i}`, script, env, logFile, readyLine }));
+  }
+  for (const victim of [...edges, ...workers]) {
+    stack.use(victim);
+    await victim.start();
+  }
+
+  return {
+    edges,
+    edgeUrls,
+    workers,
+    relays,
+    logFile,
+    async restartRedis(signal) {
+      redis.process.kill(signal);
+      await redis[Symbol.asyncDispose]();
+      redis = await openPrivateRedis({ dir, port });
+    },
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  };
+}

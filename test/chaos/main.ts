@@ -1,0 +1,157 @@
+import { randomUUID } from 'node:crypto';
+import { parseArgs } from 'node:util';
+import { integerFrom, pickFrom, seededRng } from '../support/random.ts';
+import { Adversary } from './adversary.ts';
+import type { Answer } from './answer.ts';
+import { follow, type Outcome } from './client.ts';
+import { type Cluster, openCluster } from './cluster.ts';
+import { type ChaosRequest, randomRequest } from './requests.ts';
+
+const NUM_CLIENTS = 12;
+/** A client that gave up waits for minutes of recovery, not for one. */
+const PATIENCE_MS = 120_000;
+const BETWEEN_KILLS_MS = [150, 900] as const;
+
+interface Expected {
+  readonly request: ChaosRequest;
+  readonly answer: Answer;
+}
+
+/** `npm run chaos -- --kills N [--seed S] [--requests R]`: kills, cuts and delays, and compares every byte. */
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      kills: { type: 'string', default: '100' },
+      seed: { type: 'string', default: '1' },
+      requests: { type: 'string', default: '60' },
+    },
+  });
+  const numKills = Number(values.kills);
+  const seed = Number(values.seed);
+  const startMs = performance.now();
+  await using cluster = await openCluster(2, 3);
+  console.log(`two edges and three workers serve; their log is ${cluster.logFile}`);
+
+  const expected = await undisturbed(cluster, Number(values.requests), seed);
+  console.log(
+    `${expected.length} requests answered undisturbed; now ${numKills} kills, seed ${seed}`,
+  );
+  const adversary = new Adversary(cluster, seededRng(seed));
+  const outcomes = await disturbed(cluster, expected, adversary, { numKills, seed });
+  const report = {
+    requests: outcomes.length,
+    events: sum(outcomes.map(({ outcome }) => outcome.numEvents)),
+    reconnects: sum(outcomes.map(({ outcome }) => outcome.numReconnects)),
+    kills: adversary.numKills,
+    kills_by_kind: adversary.killsByKind,
+    lost: sum(outcomes.map(({ outcome }) => outcome.numLost)),
+    duplicated: sum(outcomes.map(({ outcome }) => outcome.numDuplicated)),
+    differing: outcomes.filter(isDiffering).length,
+    failed: outcomes.filter(({ outcome }) => outcome.failure !== null).length,
+    ...pauses(outcomes),
+    seed,
+    seconds: Math.round((performance.now() - startMs) / 1000),
+  };
+  for (const { expected, outcome } of outcomes) explain(expected, outcome);
+  console.log(JSON.stringify(report));
+  const isSound = report.lost + report.duplicated + report.differing + report.failed === 0;
+  process.exitCode = isSound && report.requests > 0 ? 0 : 1;
+}
+
+/** What each request answers when nothing happens. @throws {Error} when one fails even then */
+async function undisturbed(cluster: Cluster, count: number, seed: number): Promise<Expected[]> {
+  const rng = seededRng(seed ^ 0x5eed);
+  const requests = Array.from({ length: count }, () => randomRequest(rng));
+  const all: Expected[] = [];
+  await inParallel(4, requests, async (request) => {
+    const options = { edgeUrls: cluster.edgeUrls, rng, dropChance: 0, patienceMs: PATIENCE_MS };
+    const { answer, failure } = await follow(request, randomUUID(), options);
+    if (answer === null) throw new Error(`a request failed with nobody in its way: ${failure}`);
+    all.push({ request, answer });
+  });
+  return all;
+}
+
+interface Judged {
+  readonly expected: Expected;
+  readonly outcome: Outcome;
+}
+
+/** Sends the requests again and again while the adversary does its work, and a while longer. */
+async function disturbed(
+  cluster: Cluster,
+  expected: readonly Expected[],
+  adversary: Adversary,
+  { numKills, seed }: { readonly numKills: number; readonly seed: number },
+): Promise<Judged[]> {
+  const rng = seededRng(seed ^ 0xc11e);
+  const judged: Judged[] = [];
+  let isOver = false;
+  const clients = Array.from({ length: NUM_CLIENTS }, async () => {
+    while (!isOver) {
+      const each = pickFrom(rng, expected);
+      const options = {
+        edgeUrls: cluster.edgeUrls,
+        rng,
+        dropChance: 0.01,
+        patienceMs: PATIENCE_MS,
+      };
+      judged.push({ expected: each, outcome: await follow(each.request, randomUUID(), options) });
+    }
+  });
+  try {
+    let numSaid = 0;
+    while (adversary.numKills < numKills) {
+      adversary.strike();
+      await new Promise((resolve) => setTimeout(resolve, integerFrom(rng, ...BETWEEN_KILLS_MS)));
+      if (adversary.numKills < numSaid + 25) continue;
+      numSaid = adversary.numKills;
+      console.log(`${numSaid} kills, ${judged.length} requests answered`);
+    }
+    await adversary.settle();
+  } finally {
+    isOver = true;
+  }
+  await Promise.all(clients);
+  return judged;
+}
+
+function isDiffering({ expected, outcome }: Judged): boolean {
+  return outcome.answer !== null && outcome.answer !== expected.answer;
+}
+
+function explain({ request, answer }: Expected, outcome: Outcome): void {
+  if (outcome.failure !== null) console.log(`failed: ${outcome.failure}`, JSON.stringify(request));
+  else if (outcome.answer !== answer) {
+    console.log(`differs: ${JSON.stringify(request)}\n  ${answer}\n  ${outcome.answer}`);
+  }
+}
+
+/** Silences that a kill explains: longer than a step of a busy machine takes. */
+function pauses(outcomes: readonly Judged[]): { pause_p50_ms: number; pause_p99_ms: number } {
+  const sorted = outcomes
+    .map(({ outcome }) => outcome.longestPauseMs)
+    .filter((ms) => ms >= 250)
+    .sort((a, b) => a - b);
+  const at = (share: number) => Math.round(sorted[Math.floor((sorted.length - 1) * share)] ?? 0);
+  return { pause_p50_ms: at(0.5), pause_p99_ms: at(0.99) };
+}
+
+async function inParallel<T>(
+  count: number,
+  items: readonly T[],
+  work: (item: T) => Promise<void>,
+): Promise<void> {
+  const rest = items.values();
+  await Promise.all(
+    Array.from({ length: count }, async () => {
+      for (const item of rest) await work(item);
+    }),
+  );
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}
+
+await main();

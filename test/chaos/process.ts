@@ -1,0 +1,90 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { appendFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+
+export interface ProcessOptions {
+  readonly name: string;
+  readonly script: string;
+  readonly env: Readonly<Record<string, string>>;
+  /** Where what it prints is kept. */
+  readonly logFile: string;
+  /** Printed once it serves. */
+  readonly readyLine: RegExp;
+}
+
+/** A process of the service that is killed and started again, always under the same name and environment. */
+export class Victim implements AsyncDisposable {
+  readonly #options: ProcessOptions;
+  #child: ChildProcess | null = null;
+  #isClosed = false;
+
+  constructor(options: ProcessOptions) {
+    this.#options = options;
+  }
+
+  get name(): string {
+    return this.#options.name;
+  }
+
+  /** Whether it was started, is not stopped, and can be killed. */
+  get isUp(): boolean {
+    return this.#child !== null;
+  }
+
+  /** Resolves when it serves. @throws {Error} when it ends before */
+  async start(): Promise<void> {
+    const { script, env, logFile, readyLine, name } = this.#options;
+    const child = spawn(process.execPath, ['--import', './infra/end-with-parent.mjs', script], {
+      cwd: root,
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    const ready = Promise.withResolvers<void>();
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', (data: Buffer) => {
+        appendFileSync(logFile, data);
+        if (readyLine.test(data.toString())) ready.resolve();
+      });
+    }
+    child.once('exit', (status, signal) => {
+      if (this.#child === child) this.#child = null;
+      ready.reject(new Error(`${name} ended with ${signal ?? status}; see ${logFile}`));
+    });
+    await ready.promise;
+    this.#child = child;
+  }
+
+  /** Kills it, and starts it again at once. Resolves when it serves. */
+  async restart(signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
+    const child = this.#child;
+    if (child === null || this.#isClosed) return;
+    this.#child = null;
+    const gone = once(child, 'exit');
+    child.kill(signal);
+    await gone;
+    if (!this.#isClosed) await this.start();
+  }
+
+  /** Stops it for a while, as a machine that hangs does. */
+  async freeze(ms: number): Promise<void> {
+    const child = this.#child;
+    if (child === null) return;
+    this.#child = null; // nothing else happens to it meanwhile
+    child.kill('SIGSTOP');
+    await new Promise((resolve) => setTimeout(resolve, ms));
+    child.kill('SIGCONT');
+    if (child.exitCode === null && child.signalCode === null) this.#child = child;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true;
+    const child = this.#child;
+    if (child === null) return;
+    const gone = once(child, 'exit');
+    child.kill('SIGKILL');
+    await gone;
+  }
+}
