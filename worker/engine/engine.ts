@@ -146,7 +146,7 @@ export class Engine {
     if (this.#speculator === null) return;
     const { running } = this.#scheduler;
     const decoding = running.filter(({ isDecoding }) => isDecoding);
-    const drafted = decoding.filter(({ options }) => options.canSpeculate);
+    const drafted = decoding.filter(({ canSpeculate }) => canSpeculate);
     if (drafted.length === 0) return;
     const isReading = decoding.length < running.length || this.#scheduler.numWaiting > 0;
     const numReserved = decoding.length + (isReading ? BLOCK_SIZE : 0);

@@ -45,6 +45,8 @@ export class Sequence {
   proposer: ProposerName | null = null;
   /** What was drafted for it and what was kept. */
   readonly tally = new DraftTally();
+  /** Whether tokens may be drafted for it. */
+  canSpeculate: boolean;
   /** Its place in the cache while it runs. */
   row: CacheRow | null = null;
   finishReason: FinishReason | null = null;
@@ -54,6 +56,7 @@ export class Sequence {
   constructor(options: SequenceOptions) {
     const { promptTokenIds, publishedTokenIds } = options;
     this.options = options;
+    this.canSpeculate = options.canSpeculate;
     this.numPromptTokens = promptTokenIds.length;
     this.tokenIds = [...promptTokenIds, ...publishedTokenIds];
     this.history = new TokenHistory(promptTokenIds);
@@ -105,6 +108,12 @@ export class Sequence {
   dropDraft(): void {
     this.proposer = null;
     this.draftTokenIds = [];
+  }
+
+  /** Drafts nothing for it from now on. */
+  forgoDrafts(): void {
+    this.dropDraft();
+    this.canSpeculate = false;
   }
 
   /** Adds a token that the target chose. */

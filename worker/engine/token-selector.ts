@@ -46,6 +46,11 @@ export class TokenSelector {
       verified: null,
       isBroken,
     };
+    if (isBroken && numTokens > numKnown) {
+      // Perhaps by the draft: a NaN of its keys reaches the tokens before it. Read again without.
+      sequence.forgoDrafts();
+      return { ...nothing, isBroken: false, numKept: 0, finishReason: null };
+    }
     if (isBroken || numTokens < numKnown || sequence.options.maxOutputTokens === 0) {
       return { ...nothing, numKept: numTokens, finishReason: sequence.finishReason };
     }

@@ -123,13 +123,21 @@ describe('TokenSelector', () => {
 
   it('notices NaN, and takes no token of it', () => {
     const sequence = readSequence(2);
+    const output = selectorOf().select({ sequence, numTokens: 1 }, logitsOf(6).fill(NaN), 0);
+
+    expect(output).toMatchObject({ isBroken: true, newTokenIds: [] });
+    expect(sequence.tokenIds).toEqual([3, 4, 5]);
+  });
+
+  it('keeps nothing of a draft with NaN, and wants the sequence read without', () => {
+    const sequence = readSequence(2);
     sequence.propose('ngram', [6]);
     const logits = logitsOf(6, 7);
     logits.fill(NaN, vocabSize);
     const output = selectorOf().select({ sequence, numTokens: 2 }, logits, 0);
 
-    expect(output).toMatchObject({ isBroken: true, newTokenIds: [] });
-    expect(sequence.tokenIds).toEqual([3, 4, 5]);
+    expect(output).toMatchObject({ isBroken: false, numKept: 0, newTokenIds: [] });
+    expect(sequence).toMatchObject({ tokenIds: [3, 4, 5], draftTokenIds: [], canSpeculate: false });
   });
 
   it('shows what was held back when the sequence ends', () => {
