@@ -9,6 +9,7 @@ import { type Job, numChoices } from '../../shared/protocol/job.ts';
 import { Engine } from '../../worker/engine/engine.ts';
 import type { GenerationContext } from '../../worker/engine/generation.ts';
 import type { Speculator } from '../../worker/engine/speculator.ts';
+import type { ModelRunner } from '../../worker/model/runner.ts';
 import { PLAIN_PARAMS } from './plain-sampling.ts';
 import { describeTinyToken, EOS, TinyModel, tinyTokenBytes } from './tiny-model.ts';
 
@@ -42,8 +43,16 @@ export function engineJob(fields: Partial<Job> = {}): Job {
   };
 }
 
+/** A model, and what the engine must know to turn its tokens into text. */
+export interface ServedModel {
+  readonly runner: ModelRunner;
+  readonly context: GenerationContext;
+}
+
 export interface DriverOptions {
   readonly model?: TinyModel;
+  /** A model in place of the tiny one. */
+  readonly served?: ServedModel;
   readonly maxSequences?: number;
   readonly maxBatchedTokens?: number;
   readonly prefixCacheBytes?: number;
@@ -60,7 +69,7 @@ export function contextOf(model: TinyModel): GenerationContext {
   };
 }
 
-/** An engine over the tiny model, and what it has said so far. */
+/** An engine, over the tiny model unless told otherwise, and what it has said so far. */
 export class EngineDriver {
   readonly model: TinyModel;
   readonly engine: Engine;
@@ -68,15 +77,19 @@ export class EngineDriver {
 
   constructor(options: DriverOptions = {}) {
     this.model = options.model ?? new TinyModel();
-    this.engine = new Engine({
+    const { runner, context } = options.served ?? {
       runner: this.model,
+      context: contextOf(this.model),
+    };
+    this.engine = new Engine({
+      runner,
       limits: {
         maxSequences: options.maxSequences ?? 16,
         maxBatchedTokens: options.maxBatchedTokens ?? 64,
       },
       prefixCacheBytes: options.prefixCacheBytes ?? 0,
       speculator: options.speculator ?? null,
-      context: contextOf(this.model),
+      context,
     });
   }
 

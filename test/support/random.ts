@@ -36,3 +36,11 @@ export function randomLogits(rng: Rng, vocabSize: number): Float32Array {
   logits[integerFrom(rng, 0, vocabSize)] = rng();
   return logits;
 }
+
+/** The same items in another order. */
+export function shuffled<T>(rng: Rng, items: readonly T[]): T[] {
+  return items
+    .map((item) => ({ item, key: rng() }))
+    .sort((a, b) => a.key - b.key)
+    .map(({ item }) => item);
+}

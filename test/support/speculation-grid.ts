@@ -1,0 +1,122 @@
+import { OutputStore } from '../../worker/speculative/output-store.ts';
+import type { ProposerName } from '../../worker/speculative/proposer.ts';
+import { type ChoiceSoFar, EngineDriver } from './engine-driver.ts';
+import { createSpeculator, type ModelPair } from './model-pair.ts';
+import { seededRng, shuffled } from './random.ts';
+import {
+  type Case,
+  type Cell,
+  jobOfCase,
+  outcomeOf,
+  predictionOf,
+  runAll,
+  STYLES,
+} from './speculation-cases.ts';
+
+/** Rows of the engine that decodes plainly. */
+const NUM_PLAIN_ROWS = 16;
+
+export interface GridTotals {
+  readonly numRequests: number;
+  readonly numDrafted: number;
+  readonly numAccepted: number;
+}
+
+/** Compares speculation with plain decoding, request by request. */
+export class SpeculationGrid {
+  readonly #pair: ModelPair;
+  readonly #plainByCase = new Map<string, ChoiceSoFar>();
+  readonly #outputs = new OutputStore();
+  readonly #cases: Iterator<Case>;
+  readonly covered = new Set<string>();
+  readonly #totalsByProposer = new Map<ProposerName, GridTotals>();
+
+  /** @param isFull whether every prompt meets every style in the end, not just one of them */
+  constructor(pair: ModelPair, isFull = false) {
+    this.#pair = pair;
+    this.#cases = endlessCases(pair.prompts.length, isFull);
+  }
+
+  totalsOf(proposer: ProposerName): GridTotals {
+    const none = { numRequests: 0, numDrafted: 0, numAccepted: 0 };
+    return this.#totalsByProposer.get(proposer) ?? none;
+  }
+
+  /** The next requests, in an order that comes to every prompt and style soon. */
+  nextCases(count: number): Case[] {
+    return Array.from({ length: count }, () => this.#cases.next().value);
+  }
+
+  /** Decodes cases plainly, unless that was done before; what they say can be looked up from then on. */
+  async plain(cases: readonly Case[]): Promise<readonly ChoiceSoFar[]> {
+    const unknown = cases.filter((each) => !this.#plainByCase.has(JSON.stringify(each)));
+    const jobs = unknown.map((each) => jobOfCase(each, this.#pair));
+    const outcomes = await runAll(jobs, {
+      served: this.#pair.target,
+      maxSequences: NUM_PLAIN_ROWS,
+      maxBatchedTokens: 256,
+    });
+    for (const [i, outcome] of outcomes.entries()) {
+      this.#plainByCase.set(JSON.stringify(unknown[i]), outcome);
+      this.#outputs.add(jobs[i]!.tenant, outcome.tokenIds);
+    }
+    return cases.map((each) => this.#plainByCase.get(JSON.stringify(each))!);
+  }
+
+  /** @returns cases whose outcome is another with speculation than without */
+  async differing(cell: Cell, cases: readonly Case[]): Promise<Case[]> {
+    const { proposer, maxSequences } = cell;
+    const expected = await this.plain(cases);
+    const jobs = cases.map((each, i) => ({
+      ...jobOfCase(each, this.#pair),
+      prediction: predictionOf(expected[i]!.tokenIds),
+    }));
+    const speculator = createSpeculator(this.#pair.draft, { ...cell, outputs: this.#outputs });
+    const driver = new EngineDriver({
+      served: this.#pair.target,
+      maxSequences,
+      maxBatchedTokens: 256,
+      speculator,
+    });
+    for (const job of jobs) driver.start(job);
+    await driver.finish();
+
+    for (const [i, { prompt, style }] of cases.entries()) {
+      this.covered.add(`prompt ${prompt}`).add(`${proposer} ${style}`);
+      this.#count(proposer, driver, jobs[i]!);
+    }
+    return cases.filter((_, i) => !isSame(outcomeOf(driver, jobs[i]!), expected[i]!));
+  }
+
+  #count(proposer: ProposerName, driver: EngineDriver, job: Parameters<typeof outcomeOf>[1]): void {
+    const end = driver.eventsOf(job).at(-1);
+    if (end?.type !== 'end') return;
+    const { acceptedPredictionTokens, rejectedPredictionTokens } = end.usage;
+    const { numRequests, numDrafted, numAccepted } = this.totalsOf(proposer);
+    this.#totalsByProposer.set(proposer, {
+      numRequests: numRequests + 1,
+      numDrafted: numDrafted + acceptedPredictionTokens + rejectedPredictionTokens,
+      numAccepted: numAccepted + acceptedPredictionTokens,
+    });
+  }
+}
+
+/** Round after round of all prompts and all styles, each in an order of its own. */
+function* endlessCases(numPrompts: number, isFull: boolean): Generator<Case, never> {
+  const rng = seededRng(5);
+  for (let i = 0, prompts: number[] = [], styles: number[] = []; ; i += 1) {
+    if (i % numPrompts === 0) prompts = shuffled(rng, [...Array(numPrompts).keys()]);
+    if (i % STYLES.length === 0) styles = shuffled(rng, [...STYLES.keys()]);
+    const prompt = prompts[i % numPrompts]!;
+    yield { prompt, style: isFull ? styles[i % STYLES.length]! : onlyStyleOf(prompt) };
+  }
+}
+
+function onlyStyleOf(prompt: number): number {
+  return (5 * prompt + Math.floor(prompt / STYLES.length)) % STYLES.length;
+}
+
+/** To the last bit: tokens, text, log-probabilities and how it ended. */
+export function isSame(a: ChoiceSoFar, b: ChoiceSoFar): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}
