@@ -5,46 +5,78 @@ export interface CallShape {
   readonly numNewTokens: number;
 }
 
-/** Latest samples of a shape that its cost is the median of. */
-const MAX_SAMPLES = 9;
-
-/** How much of a call's surprise is laid to the machine, and the most that one call counts for. */
-const SPEED_GAIN = 0.4;
-const MAX_SURPRISE = 0.5;
+/** Variances, of logarithms: of a call's time by itself, and of what is thought of a shape before it is measured. */
+const CALL_NOISE = 0.05 ** 2;
+const SHAPE_DOUBT = 0.5 ** 2;
+/** The first call of a shape is often slow, and hardly says more than was known before. */
+const FIRST_CALL_NOISE = 1 ** 2;
+/** How much variance a call's time adds: machines change their speed, and shapes, slowly, what they cost. */
+const SPEED_DRIFT = 0.01 ** 2;
+const SHAPE_DRIFT = 0.001 ** 2;
+/** A call this many deviations off counts for no more; two in a row on one side, and the machine has changed. */
+const MAX_DEVIATIONS = 2.5;
+const CHANGE_DOUBT = 0.3 ** 2;
 
 /** What a token and a row more cost, as a part of the call, before anything else is known: little, so that they are tried. */
 const PRIOR_TOKEN_COST = 0.04;
 const PRIOR_ROW_COST = 0.3;
 
+/** What is thought of a quantity: its logarithm and the variance of that. */
+interface Belief {
+  mean: number;
+  variance: number;
+}
+
 /**
  * How slow the machine is just now, against its usual self: a busy neighbor slows all calls alike, and what
- * was measured before he came still says how calls compare.
+ * was measured before he came still says how calls compare. A Kalman filter shares each call's surprise out
+ * between the machine and the shape of the call, by how much is known of each.
  */
 export class MachineSpeed {
-  #slowness = 1;
+  readonly #slowness: Belief = { mean: 0, variance: 0 };
+  #wasOff = 0;
+  #numCalls = 0;
 
-  get slowness(): number {
-    return this.#slowness;
+  get numCalls(): number {
+    return this.#numCalls;
   }
 
-  /** @param surprise ms measured / ms expected */
-  observe(surprise: number): void {
-    const bounded = Math.max(-MAX_SURPRISE, Math.min(MAX_SURPRISE, Math.log(surprise)));
-    this.#slowness *= Math.exp(SPEED_GAIN * bounded);
+  get slowness(): number {
+    return Math.exp(this.#slowness.mean);
+  }
+
+  observe(ms: number, shape: Belief, noise: number): void {
+    this.#numCalls += 1;
+    this.#slowness.variance += SPEED_DRIFT;
+    const surprise = Math.log(ms) - this.#slowness.mean - shape.mean;
+    const deviation = Math.sqrt(this.#slowness.variance + shape.variance + noise);
+    const isOff = Math.abs(surprise) > MAX_DEVIATIONS * deviation ? Math.sign(surprise) : 0;
+    if (isOff !== 0 && isOff === this.#wasOff) this.#slowness.variance += CHANGE_DOUBT;
+    this.#wasOff = isOff;
+
+    const variance = this.#slowness.variance + shape.variance + noise;
+    const limit = MAX_DEVIATIONS * Math.sqrt(variance);
+    const bounded = Math.max(-limit, Math.min(limit, surprise));
+    for (const belief of [this.#slowness, shape]) {
+      const gain = belief.variance / variance;
+      belief.mean += gain * bounded;
+      belief.variance *= 1 - gain;
+    }
   }
 }
 
-/** Calls of one shape. Times are those of a machine with slowness 1. */
+/** Calls of one shape, at slowness 1. */
 interface Point {
   readonly numNewTokens: number;
-  readonly samples: number[]; // latest last
+  readonly log: Belief;
   ms: number;
+  numCalls: number;
+  lastCall: number;
 }
 
 /**
  * What calls of a model cost, learned from those that were made. A shape that was not tried lies on the line
- * between those around it. Costs of a few samples lean to the low side, so that one slow call, as the first
- * of a shape often is, does not keep it from being tried again.
+ * between those around it.
  */
 export class CallCosts {
   readonly #speed: MachineSpeed;
@@ -55,21 +87,21 @@ export class CallCosts {
     this.#speed = speed;
   }
 
-  /** How many of the latest calls of a shape are known, 0 to 9. */
-  numSamples({ numRows, numNewTokens }: CallShape): number {
+  /** How many calls of a shape were measured. */
+  numCalls({ numRows, numNewTokens }: CallShape): number {
     const points = this.#pointsByRows.get(numRows);
-    return points?.find((point) => point.numNewTokens === numNewTokens)?.samples.length ?? 0;
+    return points?.find((point) => point.numNewTokens === numNewTokens)?.numCalls ?? 0;
   }
 
   observe({ numRows, numNewTokens, ms }: CallShape & { readonly ms: number }): void {
     if (!(ms > 0)) return;
-    const expected = this.#usual(numRows, numNewTokens);
-    const point = this.#pointOf(numRows, numNewTokens);
-    if (point.samples.length >= 3) this.#speed.observe(ms / (point.ms * this.#speed.slowness));
-    const sample = ms / this.#speed.slowness;
-    point.samples.push(sample);
-    if (point.samples.length > MAX_SAMPLES) point.samples.shift();
-    point.ms = point.samples.length === 1 ? Math.min(sample, expected) : lowerMedian(point.samples);
+    const speed = this.#speed;
+    const point = this.#pointOf(numRows, numNewTokens, ms / speed.slowness);
+    point.log.variance += SHAPE_DRIFT * (speed.numCalls - point.lastCall);
+    speed.observe(ms, point.log, point.numCalls === 0 ? FIRST_CALL_NOISE : CALL_NOISE);
+    point.ms = Math.exp(point.log.mean);
+    point.numCalls += 1;
+    point.lastCall = speed.numCalls;
   }
 
   /** @returns milliseconds; `null` before any call was measured */
@@ -78,22 +110,26 @@ export class CallCosts {
     return this.#usual(numRows, numNewTokens) * this.#speed.slowness;
   }
 
-  #pointOf(numRows: number, numNewTokens: number): Point {
+  /** @param firstMs what is thought of the shape when nothing else is known */
+  #pointOf(numRows: number, numNewTokens: number, firstMs: number): Point {
+    const expected = this.#rowCounts.length === 0 ? firstMs : this.#usual(numRows, numNewTokens);
     let points = this.#pointsByRows.get(numRows);
+    const known = points?.find((each) => each.numNewTokens === numNewTokens);
+    if (known !== undefined) return known;
     if (points === undefined) {
       points = [];
       this.#pointsByRows.set(numRows, points);
       this.#rowCounts = [...this.#pointsByRows.keys()].sort((a, b) => a - b);
     }
-    const known = points.find((each) => each.numNewTokens === numNewTokens);
-    if (known !== undefined) return known;
-    const point = { numNewTokens, samples: [], ms: 0 };
+    const log = { mean: Math.log(expected), variance: SHAPE_DOUBT };
+    const lastCall = this.#speed.numCalls;
+    const point = { numNewTokens, log, ms: expected, numCalls: 0, lastCall };
     points.push(point);
     points.sort((a, b) => a.numNewTokens - b.numNewTokens);
     return point;
   }
 
-  /** Milliseconds at slowness 1; `Infinity` before any call was measured. */
+  /** Milliseconds at slowness 1, once any call was measured. */
   #usual(numRows: number, numNewTokens: number): number {
     let below = 0;
     let above = 0;
@@ -101,7 +137,6 @@ export class CallCosts {
       if (count <= numRows) below = count;
       if (count >= numRows && above === 0) above = count;
     }
-    if (below === 0 && above === 0) return Infinity;
     if (below === 0) return this.#ofRows(above, numNewTokens) / rowFactor(above / numRows);
     if (above === 0) return this.#ofRows(below, numNewTokens) * rowFactor(numRows / below);
     if (below === above) return this.#ofRows(below, numNewTokens);
@@ -150,10 +185,4 @@ export class CallCosts {
 /** How much more so many times the rows cost. */
 function rowFactor(times: number): number {
   return 1 + PRIOR_ROW_COST * (times - 1);
-}
-
-/** The median; of an even number, the lesser of the two in the middle. */
-function lowerMedian(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[(sorted.length - 1) >> 1]!;
 }

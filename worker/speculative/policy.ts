@@ -1,3 +1,4 @@
+import type { TokenId } from '../../shared/ids.ts';
 import type { ProposerName } from './proposer.ts';
 import type { VerifiedDraft } from './tally.ts';
 
@@ -8,6 +9,8 @@ export interface Candidate {
   readonly maxTokens: number;
   /** Length of the match that a lookup rests on; 0 where that means nothing. */
   readonly matchLength: number;
+  /** The tokens of a lookup, at least `maxTokens`, where they are known before anything is decided. */
+  readonly tokenIds?: readonly TokenId[];
 }
 
 /** A decoding sequence, to the policy a name and what could be drafted for it. */
@@ -39,13 +42,20 @@ export interface DraftCost {
 
 /** Decides what is drafted, and learns from what came of it. */
 export interface DraftPolicy {
-  /** @returns [rows.length] `null` to draft nothing */
-  plan(rows: readonly PolicyRow[]): readonly (DraftPlan | null)[];
+  /**
+   * @param numOthers rows that decode in the same call and are not drafted for
+   * @returns [rows.length] `null` to draft nothing
+   */
+  plan(rows: readonly PolicyRow[], numOthers?: number): readonly (DraftPlan | null)[];
   /** Whether a draft of this probability, by the draft model's own word, is worth going on with. */
   goesOn(cumulativeProbability: number): boolean;
   observeCall(cost: CallCost): void;
   observeDraft(cost: DraftCost): void;
   observeVerified(sequence: object, draft: VerifiedDraft & { readonly matchLength: number }): void;
+  /** Takes in what a sequence gained in a step, drafted or not: it tells whether a lookup would have been right. */
+  observeTaken(sequence: object, tokenIds: readonly TokenId[]): void;
+  /** Takes in what the draft model said of a draft that was verified, after each token. */
+  observeConfidence(cumulativeProbabilities: readonly number[], numAccepted: number): void;
 }
 
 /** The same length for all, from the first proposer on the list that has something: for tests and benchmarks. */
@@ -76,4 +86,6 @@ export class FixedPolicy implements DraftPolicy {
   observeCall(): void {}
   observeDraft(): void {}
   observeVerified(): void {}
+  observeTaken(): void {}
+  observeConfidence(): void {}
 }

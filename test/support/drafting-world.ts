@@ -1,0 +1,209 @@
+import type { Candidate, DraftPolicy } from '../../worker/speculative/policy.ts';
+import type { ProposerName } from '../../worker/speculative/proposer.ts';
+import type { Rng } from './random.ts';
+
+/** Milliseconds of a 110M-parameter model by rows and new tokens, measured on two cores. */
+export const STEP_MS = {
+  fp32: {
+    one: [26.6, 24.8, 27.7, 30.7, 33, 34.1, 35.2, 36.3, 37.4],
+    eight: 56,
+    sixteen: [92, 233],
+  },
+  blocks: {
+    one: [10.6, 13.3, 15.1, 17, 18.9, 21.7, 24.4, 27.2, 30],
+    eight: 45,
+    sixteen: [85, 205],
+  },
+  int8: {
+    one: [16.9, 18.6, 19.5, 20.4, 22.6, 23.4, 24.2, 25.1, 26],
+    eight: 33,
+    sixteen: [77, 166],
+  },
+} as const;
+
+export type WeightFormat = keyof typeof STEP_MS;
+
+/** A step's true cost: straight lines between what was measured. */
+export function trueCallMs(format: WeightFormat, numRows: number, numNewTokens: number): number {
+  const { one, eight, sixteen } = STEP_MS[format];
+  const single = one[Math.min(numNewTokens, one.length) - 1]!;
+  const perToken = (sixteen[1] - sixteen[0]) / 4;
+  if (numRows >= 8) {
+    const plain = eight + ((sixteen[0] - eight) * (numRows - 8)) / 8;
+    return plain + (perToken * numRows * (numNewTokens - 1)) / 16;
+  }
+  const ofEight = eight + (perToken / 2) * (numNewTokens - 1);
+  return single + ((ofEight - single) * (numRows - 1)) / 7;
+}
+
+/** What a sequence is like at some time. */
+export interface Regime {
+  /** How often the target agrees with the draft model's token at each place; the last holds for all after. */
+  readonly draftAcceptance: readonly number[];
+  /** How sure the draft model says it is, where that is not how often it is right. */
+  readonly claimed?: number;
+  /** How often a lookup finds something, and how often each of its tokens is right. */
+  readonly lookup?: {
+    readonly found: number;
+    readonly acceptance: number;
+    readonly matchLength: number;
+  };
+}
+
+export interface WorldOptions {
+  readonly format: WeightFormat;
+  /** A run of the draft model, as a part of the target's step with one token. */
+  readonly draftCost: number;
+  readonly proposers: readonly ProposerName[];
+  readonly maxDraft: number;
+  readonly rng: Rng;
+}
+
+interface SimulatedSequence {
+  readonly regime: Regime;
+  /** Its tokens are 0, 1, 2 ...; a drafted -1 is a wrong one. */
+  length: number;
+}
+
+/** A worker's steps without the models: calls take what they took when measured, drafts fare as a regime says. */
+export class DraftingWorld {
+  readonly #options: WorldOptions;
+  numTokens = 0;
+  ms = 0;
+
+  constructor(options: WorldOptions) {
+    this.#options = options;
+  }
+
+  static sequenceOf(regime: Regime): SimulatedSequence {
+    return { regime, length: 0 };
+  }
+
+  step(policy: DraftPolicy, sequences: readonly SimulatedSequence[]): void {
+    const lookups = sequences.map((sequence) => this.#lookUp(sequence));
+    const plans = policy.plan(
+      sequences.map((sequence, i) => ({
+        sequence,
+        candidates: this.#candidates(sequence, lookups[i]!),
+      })),
+    );
+    const drafts = sequences.map((sequence, i) => {
+      const plan = plans[i];
+      if (!plan) return null;
+      if (plan.proposer !== 'ngram') return this.#draft(policy, sequence, plan);
+      const tokenIds = lookups[i]!.slice(0, plan.numTokens);
+      return {
+        ...plan,
+        tokenIds,
+        confidence: [],
+        matchLength: sequence.regime.lookup!.matchLength,
+      };
+    });
+    this.#payForDrafts(
+      policy,
+      drafts.filter((draft) => draft && draft.proposer !== 'ngram'),
+    );
+    this.#call(policy, sequences.length, drafts);
+    for (const [i, sequence] of sequences.entries()) this.#verify(policy, sequence, drafts[i]!);
+  }
+
+  #candidates({ regime }: SimulatedSequence, tokenIds: readonly number[]): Candidate[] {
+    const { proposers, maxDraft } = this.#options;
+    const matchLength = regime.lookup?.matchLength ?? 0;
+    return proposers
+      .map((proposer) =>
+        proposer === 'ngram'
+          ? { proposer, maxTokens: tokenIds.length, matchLength, tokenIds }
+          : { proposer, maxTokens: maxDraft, matchLength: 0 },
+      )
+      .filter(({ maxTokens }) => maxTokens > 0);
+  }
+
+  #lookUp({ regime: { lookup }, length }: SimulatedSequence): number[] {
+    const { rng, maxDraft } = this.#options;
+    if (lookup === undefined || rng() >= lookup.found) return [];
+    let isRight = true;
+    return Array.from({ length: maxDraft }, (_, i) => {
+      isRight &&= rng() < lookup.acceptance;
+      return isRight ? length + i : -1;
+    });
+  }
+
+  #draft(
+    policy: DraftPolicy,
+    { regime, length }: SimulatedSequence,
+    plan: { readonly proposer: ProposerName; readonly numTokens: number },
+  ) {
+    const { rng } = this.#options;
+    const tokenIds: number[] = [];
+    const confidence: number[] = [];
+    let probability = 1;
+    while (tokenIds.length < plan.numTokens) {
+      const place = tokenIds.length;
+      const mean = regime.draftAcceptance[Math.min(place, regime.draftAcceptance.length - 1)]!;
+      // Sure of some tokens and unsure of others, and right about that.
+      const isSure = rng() < Math.max(0, (mean - 0.3) / 0.68);
+      const acceptance = mean <= 0.3 ? mean : isSure ? 0.98 : 0.3;
+      tokenIds.push(rng() < acceptance ? length + place : -1);
+      probability *= regime.claimed ?? acceptance;
+      confidence.push(probability);
+      if (!policy.goesOn(probability)) break;
+    }
+    return { ...plan, tokenIds, confidence, matchLength: 0 };
+  }
+
+  #payForDrafts(policy: DraftPolicy, drafts: readonly ({ tokenIds: number[] } | null)[]): void {
+    const numRuns = Math.max(0, ...drafts.map((draft) => draft?.tokenIds.length ?? 0));
+    if (numRuns === 0) return;
+    const { format, draftCost } = this.#options;
+    let ms = 0;
+    for (let run = 0; run < numRuns; run += 1) {
+      ms += draftCost * trueCallMs(format, drafts.length, 1) * this.#noise();
+    }
+    this.ms += ms;
+    policy.observeDraft({ numRows: drafts.length, numRuns, ms });
+  }
+
+  #call(
+    policy: DraftPolicy,
+    numRows: number,
+    drafts: readonly ({ tokenIds: readonly number[] } | null)[],
+  ): void {
+    const numNewTokens = 1 + Math.max(...drafts.map((draft) => draft?.tokenIds.length ?? 0));
+    const ms = trueCallMs(this.#options.format, numRows, numNewTokens) * this.#noise();
+    this.ms += ms;
+    policy.observeCall({ numRows, numNewTokens, ms });
+  }
+
+  /** A few percent, and one call in a hundred takes twice as long. */
+  #noise(): number {
+    const { rng } = this.#options;
+    const usual = 1 + 0.05 * (rng() + rng() + rng() - 1.5);
+    return rng() < 0.01 ? 2 * usual : usual;
+  }
+
+  #verify(
+    policy: DraftPolicy,
+    sequence: SimulatedSequence,
+    draft: {
+      readonly proposer: ProposerName;
+      readonly tokenIds: readonly number[];
+      readonly confidence: readonly number[];
+      readonly matchLength: number;
+    } | null,
+  ): void {
+    const tokenIds = draft?.tokenIds ?? [];
+    const wrong = tokenIds.indexOf(-1);
+    const numAccepted = wrong === -1 ? tokenIds.length : wrong;
+    if (draft !== null && tokenIds.length > 0) {
+      const { proposer, matchLength, confidence } = draft;
+      const numDrafted = tokenIds.length;
+      policy.observeVerified(sequence, { proposer, numDrafted, numAccepted, matchLength });
+      if (confidence.length > 0) policy.observeConfidence(confidence, numAccepted);
+    }
+    const taken = Array.from({ length: numAccepted + 1 }, (_, i) => sequence.length + i);
+    policy.observeTaken(sequence, taken);
+    sequence.length += taken.length;
+    this.numTokens += taken.length;
+  }
+}
