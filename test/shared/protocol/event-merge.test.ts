@@ -17,7 +17,7 @@ describe('mergeEvents', () => {
   it('keeps the finish reason of the later one, and the log-probabilities of both', () => {
     const entry = { id: 1, text: 'a', bytes: [97], logprob: -1, top: [] };
     const first = { ...tokens(0, 1), logprobs: [entry] };
-    const second = { ...tokens(0, 1), logprobs: [entry], finishReason: 'stop' } as const;
+    const second: TokensEvent = { ...tokens(0, 1), logprobs: [entry], finishReason: 'stop' };
     const waiting: RequestEvent[] = [first];
     mergeEvents(waiting, [second]);
     expect(waiting).toEqual([
