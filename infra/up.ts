@@ -12,6 +12,7 @@ const POLL_MS = 100;
 const STOP_WITHIN_MS = 12_000;
 
 const defaultModelDir = fileURLToPath(new URL('models/stories-target', import.meta.url));
+const defaultDraftDir = fileURLToPath(new URL('models/stories-draft', import.meta.url));
 
 /** `npm start`: a private Redis, the edge and a worker, in one terminal, until Ctrl-C. */
 async function main(): Promise<void> {
@@ -24,6 +25,8 @@ async function main(): Promise<void> {
   const redisUrl = process.env.REDIS_URL ?? (await openRedis(stack, cacheDir, port));
   const env = {
     GRACE_MS: '5000',
+    // The embedded pair belongs together; another model brings its own draft, or none.
+    ...(modelDir === defaultModelDir ? { DRAFT_MODEL_DIR: defaultDraftDir } : {}),
     ...process.env,
     PORT: `${port}`,
     REDIS_URL: redisUrl,

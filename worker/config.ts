@@ -1,6 +1,20 @@
 import { availableParallelism, homedir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
+import { MAX_PADDING } from './cache/layout.ts';
+import { PROPOSERS } from './speculative/proposer.ts';
+
+/** All but lookahead, whose side tokens cost at every step, drafted or not. */
+const DEFAULT_PROPOSERS = PROPOSERS.filter((proposer) => proposer !== 'lookahead');
+
+const proposersSchema = z.string().transform((text, context) => {
+  const names = text === 'off' ? [] : text.split(',').map((name) => name.trim());
+  const known = names.flatMap((name) => PROPOSERS.filter((proposer) => proposer === name));
+  if (known.length < names.length) {
+    context.addIssue({ code: 'custom', message: `must be off or some of ${PROPOSERS.join(', ')}` });
+  }
+  return known;
+});
 
 const positiveInt = z.coerce.number().int().positive();
 
@@ -10,6 +24,11 @@ const environmentSchema = z
     MODEL_DIR: z.string().min(1),
     /** What clients call the model; by default its directory's name. */
     MODEL_NAME: z.string().min(1).max(200).optional(),
+    /** A small model with the same tokenizer, to draft for this one. */
+    DRAFT_MODEL_DIR: z.string().min(1).optional(),
+    /** Who may draft, joined by commas; `off` for nobody. */
+    PROPOSERS: proposersSchema.default(DEFAULT_PROPOSERS),
+    MAX_DRAFT_TOKENS: positiveInt.max(MAX_PADDING).default(MAX_PADDING),
     EXECUTION_PROVIDER: z.enum(['cpu', 'webgpu']).default('cpu'),
     CACHE_DIR: z
       .string()
@@ -17,7 +36,7 @@ const environmentSchema = z
       .default(join(homedir(), '.cache', 'rivulet')),
     NUM_THREADS: positiveInt.max(1024).default(Math.min(availableParallelism(), 16)),
     MAX_SEQUENCES: positiveInt.max(1024).default(16),
-    MAX_BATCHED_TOKENS: positiveInt.default(128),
+    MAX_BATCHED_TOKENS: positiveInt.default(256),
     /** Memory for prompts that may come again; 0 switches the prefix cache off. */
     PREFIX_CACHE_MIB: z.coerce.number().int().nonnegative().default(256),
     LOCK_MS: positiveInt.min(500).default(2000),
@@ -51,6 +70,11 @@ export function loadConfig(environment: NodeJS.ProcessEnv) {
       cacheDir: resolve(env.CACHE_DIR),
       executionProvider: env.EXECUTION_PROVIDER,
       numThreads: env.NUM_THREADS,
+    },
+    speculation: {
+      draftModelDir: env.DRAFT_MODEL_DIR === undefined ? null : resolve(env.DRAFT_MODEL_DIR),
+      proposers: env.PROPOSERS,
+      maxDraftTokens: env.MAX_DRAFT_TOKENS,
     },
     prefixCacheBytes: env.PREFIX_CACHE_MIB * 2 ** 20,
     limits: { maxSequences: env.MAX_SEQUENCES, maxBatchedTokens: env.MAX_BATCHED_TOKENS },

@@ -33,6 +33,7 @@ async function main(): Promise<void> {
     ...config.model,
     limits: config.limits,
     prefixCacheBytes: config.prefixCacheBytes,
+    speculation: config.speculation,
   });
   const card = toCard(config.model.name, engine.model);
   const host = retryingHost(redis.command, log);

@@ -30,3 +30,26 @@ export function unmask(
     mask.fill(0, tail + Math.max(0, first - numFrozen), tail + position - numFrozen + 1);
   }
 }
+
+/**
+ * Writes what side tokens, read behind the chunk in the same row, may look at: all that is cached, the first
+ * token of the chunk, and those of each other that `visible` names. Nothing else ever looks at them.
+ *
+ * @param visible [numSide] indices of side tokens
+ */
+export function unmaskSide(
+  mask: Float32Array,
+  frozenCapacity: number,
+  { numCached, numTokens }: MaskedChunk,
+  visible: readonly (readonly number[])[],
+): void {
+  const numColumns = frozenCapacity + TAIL_CAPACITY;
+  const tailLength = numCached % BLOCK_SIZE;
+  for (const [i, seen] of visible.entries()) {
+    const start = (numTokens + i) * numColumns;
+    mask.fill(0, start, start + numCached - tailLength);
+    const tail = start + frozenCapacity;
+    mask.fill(0, tail, tail + tailLength + 1);
+    for (const other of seen) mask[tail + tailLength + numTokens + other] = 0;
+  }
+}

@@ -1,8 +1,9 @@
 import type { TokenId } from '../../shared/ids.ts';
 import type { CacheRow, KvCache } from '../cache/kv-cache.ts';
 import { BLOCK_SIZE, TAIL_CAPACITY } from '../cache/layout.ts';
-import { unmask } from '../cache/mask.ts';
+import { unmask, unmaskSide } from '../cache/mask.ts';
 import { MASKED, type ModelInput } from '../model/runner.ts';
+import type { SideTokens } from '../speculative/lookahead-window.ts';
 import { planCalls } from './call-plan.ts';
 
 /** Tokens that a model reads behind those of a row of its cache. */
@@ -11,6 +12,8 @@ export interface RowRead {
   readonly tokenIds: readonly TokenId[];
   /** Of the last so many of them, logits are wanted. */
   readonly numLogits: number;
+  /** Guesses of lookahead decoding, read beside a single pending token and its draft; never kept. */
+  readonly side?: SideTokens | null;
 }
 
 /** One call of the model and what it reads. */
@@ -25,6 +28,8 @@ export interface BatchedRead<Read extends RowRead> {
   readonly row: number;
   /** Where its logits begin among the call's. */
   readonly firstLogits: number;
+  /** Where the logits of its side tokens begin, for those that want them. */
+  readonly firstSideLogits: number;
 }
 
 /** Lays what is to be read out as calls of the model, over the rows of its cache as they lie. */
@@ -38,7 +43,7 @@ export function buildBatches<Read extends RowRead>(
     const readsOfRows = rows.map((row) => readByRow.get(row) ?? null);
     const calls = planCalls(
       rows.map((row, i) => ({
-        numTokens: readsOfRows[i]?.tokenIds.length ?? 0,
+        numTokens: lengthOf(readsOfRows[i] ?? null),
         tailLength: row.numTokens % BLOCK_SIZE,
       })),
     );
@@ -51,6 +56,10 @@ export function buildBatches<Read extends RowRead>(
       }),
     );
   });
+}
+
+function lengthOf(read: RowRead | null): number {
+  return read === null ? 0 : read.tokenIds.length + (read.side?.tokenIds.length ?? 0);
 }
 
 interface BatchShape {
@@ -84,8 +93,17 @@ function buildBatch<Read extends RowRead>(
     writeIndices[row] = numCached % BLOCK_SIZE;
     const rowMask = mask.subarray(row * maskLength, (row + 1) * maskLength);
     unmask(rowMask, frozenCapacity, { numCached, numTokens }, slidingWindow);
-    batched.push({ read, row, firstLogits: logitIndices.length });
+    const firstLogits = logitIndices.length;
     for (let i = numTokens - read.numLogits; i < numTokens; i += 1) logitIndices.push(start + i);
+    batched.push({ read, row, firstLogits, firstSideLogits: logitIndices.length });
+    const { side } = read;
+    if (!side) continue;
+    tokenIds.set(side.tokenIds, start + numTokens);
+    for (const [i, offset] of side.offsets.entries()) {
+      positions[start + numTokens + i] = numCached + offset;
+      if (i >= side.firstWanted) logitIndices.push(start + numTokens + i);
+    }
+    unmaskSide(rowMask, frozenCapacity, { numCached, numTokens }, side.visible);
   }
 
   if (logitIndices.length === 0) logitIndices.push(0); // the model wants one at least

@@ -94,7 +94,7 @@ export class Engine {
   /** Advances every scheduled sequence once. */
   async step(): Promise<void> {
     await this.#propose();
-    const reads = this.#scheduler.schedule().map(toRead);
+    const reads = this.#scheduler.schedule().map((chunk) => this.#toRead(chunk));
     const batches = buildBatches(reads, this.#cache, this.#runner.shape.slidingWindow);
     const results: (readonly [StepOutput, NewTokens])[] = [];
     for (const { input, reads } of batches) {
@@ -103,8 +103,15 @@ export class Engine {
       const { numRows, numNewTokens } = input;
       const ms = this.#context.now() - startMs;
       this.#speculator?.observeCall({ numRows, numNewTokens, ms });
-      for (const { read, row, firstLogits } of reads) {
-        const output = this.#selector.select(read.chunk, logits, firstLogits);
+      for (const { read, row, firstLogits, firstSideLogits } of reads) {
+        const { chunk, side } = read;
+        const sideTokenIds = side
+          ? this.#selector.chooseSide(chunk, side, logits, firstSideLogits)
+          : [];
+        const output = this.#selector.select(chunk, logits, firstLogits);
+        if (side) {
+          this.#speculator?.takeSide(chunk.sequence, sideTokenIds, output.newTokenIds.length);
+        }
         results.push([output, { newKeys, newValues, numNewTokens, row }]);
       }
     }
@@ -151,7 +158,16 @@ export class Engine {
     const isReading = decoding.length < running.length || this.#scheduler.numWaiting > 0;
     const numReserved = decoding.length + (isReading ? BLOCK_SIZE : 0);
     const maxTokens = Math.max(0, this.#limits.maxBatchedTokens - numReserved);
-    await this.#speculator.propose(drafted, maxTokens);
+    const numOthers = decoding.length - drafted.length;
+    await this.#speculator.propose(drafted, { maxTokens, numOthers });
+  }
+
+  #toRead(chunk: Chunk): ChunkRead {
+    const { sequence, numTokens } = chunk;
+    invariant(sequence.row !== null, 'a scheduled sequence has a row');
+    const tokenIds = sequence.pendingTokenIds(numTokens);
+    const side = this.#speculator?.sideTokensFor(sequence, numTokens) ?? null;
+    return { chunk, row: sequence.row, tokenIds, numLogits: numLogits(chunk), side };
   }
 
   #remove(sequence: Sequence): void {
@@ -182,11 +198,4 @@ export class Engine {
 
 interface ChunkRead extends RowRead {
   readonly chunk: Chunk;
-}
-
-function toRead(chunk: Chunk): ChunkRead {
-  const { row } = chunk.sequence;
-  invariant(row !== null, 'a scheduled sequence has a row');
-  const tokenIds = chunk.sequence.pendingTokenIds(chunk.numTokens);
-  return { chunk, row, tokenIds, numLogits: numLogits(chunk) };
 }

@@ -1,38 +1,36 @@
 import type { TokenId } from '../../shared/ids.ts';
-import { BLOCK_SIZE, MAX_PADDING } from '../cache/layout.ts';
-import type { OutputStore } from '../speculative/output-store.ts';
-import type { Candidate, DraftPlan, DraftPolicy } from '../speculative/policy.ts';
+import { BLOCK_SIZE, MAX_PADDING, TAIL_CAPACITY } from '../cache/layout.ts';
+import type { SideTokens } from '../speculative/lookahead-window.ts';
+import type { CallCost, Candidate, DraftPlan, DraftPolicy } from '../speculative/policy.ts';
 import type { Proposal, ProposerName } from '../speculative/proposer.ts';
-import { SuffixIndex } from '../speculative/suffix-index.ts';
+import { Draftee, type LookupSources } from './draftee.ts';
 import type { Drafter, DraftRequest } from './drafter.ts';
 import type { Sequence } from './sequence.ts';
 import type { StepOutput } from './step.ts';
 
-export interface SpeculatorParts {
+export interface SpeculatorParts extends LookupSources {
   readonly policy: DraftPolicy;
   /** `null` without a draft model. */
   readonly drafter: Drafter | null;
-  /** Recent outputs of all tenants; `null` to look up in the sequence's own tokens only. */
-  readonly outputs: OutputStore | null;
-  /** Proposers that may be used. */
-  readonly proposers: ReadonlySet<ProposerName>;
   /** Longest draft, at most `MAX_PADDING`. */
   readonly maxDraftTokens: number;
   readonly now: () => number;
 }
 
+/** What a step has to say about itself to those who draft for it. */
+export interface StepRoom {
+  /** Draft tokens that the step has room for, over all sequences. */
+  readonly maxTokens: number;
+  /** Sequences that decode in the same step and are not drafted for. */
+  readonly numOthers: number;
+}
+
+interface NamedRequest extends DraftRequest {
+  readonly proposer: ProposerName;
+}
+
 /** Shortest match that is worth a proposal. */
 const MIN_MATCH = 2;
-/** Latest tokens by which recent outputs are searched. */
-const NUM_RECENT = 24;
-
-/** What is known of a sequence that tokens are drafted for. */
-interface Draftee {
-  readonly index: SuffixIndex;
-  /** Tokens of the sequence that the index knows. */
-  numIndexed: number;
-  matchLength: number;
-}
 
 /** Puts tokens forward for the target to verify in its next step, as its policy finds worth the while. */
 export class Speculator {
@@ -43,26 +41,16 @@ export class Speculator {
     this.#parts = parts;
   }
 
-  /**
-   * Proposes for sequences that are about to read one token.
-   *
-   * @param maxTokens draft tokens that the step has room for, over all sequences
-   */
-  async propose(sequences: readonly Sequence[], maxTokens: number): Promise<void> {
+  /** Proposes for sequences that are about to read one token. */
+  async propose(sequences: readonly Sequence[], { maxTokens, numOthers }: StepRoom): Promise<void> {
     const rows = sequences.map((sequence) => this.#candidates(sequence));
-    const plans = this.#parts.policy.plan(
-      rows.map(({ sequence, proposals, drafted }) => ({
-        sequence,
-        candidates: [...proposals.map(toCandidate), ...drafted],
-      })),
-    );
+    const plans = this.#parts.policy.plan(rows, numOthers);
     let numLeft = maxTokens;
-    const requests: (DraftRequest & { readonly proposer: ProposerName })[] = [];
+    const requests: NamedRequest[] = [];
     for (const [i, { sequence, proposals }] of rows.entries()) {
       const plan = plans[i];
-      if (!plan) continue;
-      const numTokens = Math.min(plan.numTokens, numLeft);
-      if (numTokens === 0) continue;
+      const numTokens = Math.min(plan?.numTokens ?? 0, numLeft);
+      if (!plan || numTokens === 0) continue;
       numLeft -= numTokens;
       const known = proposals.find(({ proposer }) => proposer === plan.proposer);
       if (known === undefined) requests.push(this.#toRequest(sequence, { ...plan, numTokens }));
@@ -72,42 +60,42 @@ export class Speculator {
   }
 
   #putForward(sequence: Sequence, proposal: Proposal, numTokens: number): void {
-    this.#drafteeOf(sequence).matchLength = proposal.matchLength;
+    const draftee = this.#drafteeOf(sequence);
+    draftee.matchLength = proposal.matchLength;
+    draftee.cumulativeProbabilities = [];
     sequence.propose(proposal.proposer, proposal.tokenIds.slice(0, numTokens));
   }
 
-  async #draft(
-    requests: readonly (DraftRequest & { readonly proposer: ProposerName })[],
-  ): Promise<void> {
+  async #draft(requests: readonly NamedRequest[]): Promise<void> {
     const { drafter, policy, now } = this.#parts;
     if (drafter === null) return;
-    const numUnread = requests.map(({ sequence }) => drafter.numUnread(sequence));
+    const numUnread = Math.max(...requests.map(({ sequence }) => drafter.numUnread(sequence)));
     const startMs = now();
     const { drafts, numRuns } = await drafter.draft(requests);
     // Reading a prompt is not what drafting costs once it is read.
-    if (Math.max(...numUnread) <= MAX_PADDING) {
+    if (numUnread <= MAX_PADDING) {
       policy.observeDraft({ numRows: requests.length, numRuns, ms: now() - startMs });
     }
-    for (const [i, { sequence, tokenIds }] of drafts.entries()) {
-      this.#drafteeOf(sequence).matchLength = 0;
-      if (tokenIds.length > 0) sequence.propose(requests[i]!.proposer, tokenIds);
+    for (const [i, { sequence, tokenIds, cumulativeProbabilities }] of drafts.entries()) {
+      if (tokenIds.length === 0) continue;
+      const draftee = this.#drafteeOf(sequence);
+      draftee.matchLength = 0;
+      draftee.cumulativeProbabilities = cumulativeProbabilities;
+      sequence.propose(requests[i]!.proposer, tokenIds);
     }
   }
 
-  #toRequest(sequence: Sequence, { proposer, numTokens }: DraftPlan) {
-    const { index } = this.#drafteeOf(sequence);
+  #toRequest(sequence: Sequence, { proposer, numTokens }: DraftPlan): NamedRequest {
     const { policy } = this.#parts;
-    const lookup = (drafted: readonly TokenId[]) => {
-      const cursor = index.cursor();
-      for (const tokenId of drafted) cursor.advance(tokenId);
-      return cursor.propose({ minMatch: MIN_MATCH, maxDraft: numTokens })?.tokenIds ?? [];
-    };
+    const draftee = this.#drafteeOf(sequence);
+    const limits = { minMatch: MIN_MATCH, maxDraft: numTokens };
+    const lookup = (drafted: readonly TokenId[]) => draftee.lookUpAfter(drafted, limits);
     return {
       sequence,
       proposer,
       maxTokens: numTokens,
       lookup: proposer === 'staged' ? lookup : null,
-      goesOn: (probability: number) => policy.goesOn(probability),
+      goesOn: (probability) => policy.goesOn(probability),
     };
   }
 
@@ -115,7 +103,7 @@ export class Speculator {
   #candidates(sequence: Sequence): {
     readonly sequence: Sequence;
     readonly proposals: readonly Proposal[];
-    readonly drafted: readonly Candidate[];
+    readonly candidates: readonly Candidate[];
   } {
     // A draft ends with the block that the target fills, and a token before the sequence's limit.
     const room = Math.min(
@@ -123,52 +111,52 @@ export class Speculator {
       BLOCK_SIZE - (sequence.numComputedTokens % BLOCK_SIZE) - 1,
       sequence.options.maxOutputTokens - sequence.numOutputTokens - 1,
     );
-    if (room <= 0) return { sequence, proposals: [], drafted: [] };
-    const proposals = this.#lookUp(sequence, room).filter(({ tokenIds }) => tokenIds.length > 0);
-    const names = this.#parts.drafter === null ? [] : (['draft', 'staged'] as const);
-    const drafted = names
+    if (room <= 0) return { sequence, proposals: [], candidates: [] };
+    const limits = { minMatch: MIN_MATCH, maxDraft: room };
+    const proposals = this.#drafteeOf(sequence).propose(limits);
+    const models = this.#parts.drafter === null ? [] : (['draft', 'staged'] as const);
+    const drafted = models
       .filter((proposer) => this.#parts.proposers.has(proposer))
       .map((proposer) => ({ proposer, maxTokens: room, matchLength: 0 }));
-    return { sequence, proposals, drafted };
+    return { sequence, proposals, candidates: [...proposals.map(toCandidate), ...drafted] };
   }
 
-  #lookUp(sequence: Sequence, maxDraft: number): Proposal[] {
-    const { proposers, outputs } = this.#parts;
-    const { index } = this.#drafteeOf(sequence);
-    const limits = { minMatch: MIN_MATCH, maxDraft };
-    const found: (Proposal | null)[] = [];
-    if (proposers.has('ngram')) found.push(index.propose(limits));
-    if (proposers.has('suffix') && outputs !== null) {
-      const recent = sequence.tokenIds.slice(-NUM_RECENT);
-      found.push(outputs.propose(sequence.options.tenant, recent, limits));
-    }
-    return found.filter((proposal) => proposal !== null);
-  }
-
-  /** The index comes up to date with the sequence. */
   #drafteeOf(sequence: Sequence): Draftee {
-    let draftee = this.#drafteeBySequence.get(sequence);
-    if (draftee === undefined) {
-      draftee = { index: new SuffixIndex(), numIndexed: 0, matchLength: 0 };
-      this.#drafteeBySequence.set(sequence, draftee);
-    }
-    for (; draftee.numIndexed < sequence.tokenIds.length; draftee.numIndexed += 1) {
-      draftee.index.add(sequence.tokenIds[draftee.numIndexed]!);
-    }
+    const known = this.#drafteeBySequence.get(sequence);
+    if (known !== undefined) return known;
+    const draftee = new Draftee(sequence, this.#parts);
+    this.#drafteeBySequence.set(sequence, draftee);
     return draftee;
   }
 
-  /** Learns what the target made of a draft. */
-  settle({ chunk: { sequence }, verified }: StepOutput): void {
-    const draftee = this.#drafteeBySequence.get(sequence);
-    if (draftee === undefined) return;
-    this.#parts.drafter?.settle(sequence);
-    if (verified === null) return;
-    const { matchLength } = draftee;
-    this.#parts.policy.observeVerified(sequence, { ...verified, matchLength });
+  /** Tokens to be read beside those of a chunk, if its row has columns for their keys. */
+  sideTokensFor(sequence: Sequence, numTokens: number): SideTokens | null {
+    const side = this.#drafteeBySequence.get(sequence)?.sideTokens ?? null;
+    if (side === null || !sequence.isDecoding) return null;
+    const numColumns = (sequence.numComputedTokens % BLOCK_SIZE) + numTokens;
+    return numColumns + side.tokenIds.length <= TAIL_CAPACITY ? side : null;
   }
 
-  observeCall(cost: Parameters<DraftPolicy['observeCall']>[0]): void {
+  /** @param nextTokenIds what the target chose after the side tokens that want it */
+  takeSide(sequence: Sequence, nextTokenIds: readonly TokenId[], numTaken: number): void {
+    this.#drafteeBySequence.get(sequence)?.takeSide(nextTokenIds, numTaken);
+  }
+
+  /** Learns what the target made of a draft. */
+  settle({ chunk: { sequence }, newTokenIds, verified }: StepOutput): void {
+    const draftee = this.#drafteeBySequence.get(sequence);
+    if (draftee === undefined) return;
+    const { policy, drafter } = this.#parts;
+    drafter?.settle(sequence);
+    policy.observeTaken(sequence, newTokenIds);
+    if (verified === null) return;
+    const { matchLength, cumulativeProbabilities } = draftee;
+    policy.observeVerified(sequence, { ...verified, matchLength });
+    if (cumulativeProbabilities.length === 0) return;
+    policy.observeConfidence(cumulativeProbabilities, verified.numAccepted);
+  }
+
+  observeCall(cost: CallCost): void {
     this.#parts.policy.observeCall(cost);
   }
 
@@ -182,5 +170,5 @@ export class Speculator {
 }
 
 function toCandidate({ proposer, tokenIds, matchLength }: Proposal): Candidate {
-  return { proposer, maxTokens: tokenIds.length, matchLength };
+  return { proposer, maxTokens: tokenIds.length, matchLength, tokenIds };
 }

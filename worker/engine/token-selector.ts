@@ -2,6 +2,7 @@ import type { TokenId } from '../../shared/ids.ts';
 import type { FinishReason, TokenLogprobs, TokenText } from '../../shared/protocol/event.ts';
 import { TokenChooser } from '../sampling/choose.ts';
 import { logSumExp, topLogprobs } from '../sampling/logprobs.ts';
+import type { SideTokens } from '../speculative/lookahead-window.ts';
 import type { VerifiedDraft } from '../speculative/tally.ts';
 import { verify } from '../speculative/verify.ts';
 import type { Sequence } from './sequence.ts';
@@ -64,6 +65,28 @@ export class TokenSelector {
     const verified = verifiedDraft(sequence, drafted.length, numAccepted);
     sequence.dropDraft();
     return { ...nothing, ...taking.result, numKept: numKnown + numAccepted, verified };
+  }
+
+  /**
+   * What would follow the side tokens that want it, with the noise of the positions that they are guesses for.
+   *
+   * @param logits [n, vocabSize], theirs from row `firstLogits` on
+   */
+  chooseSide(
+    { sequence }: Chunk,
+    { offsets, firstWanted }: SideTokens,
+    logits: Float32Array,
+    firstLogits: number,
+  ): TokenId[] {
+    const { sampling } = sequence.options;
+    return offsets.slice(firstWanted).map((offset, i) => {
+      const start = (firstLogits + i) * this.#vocabSize;
+      const row = logits.subarray(start, start + this.#vocabSize);
+      if (Number.isNaN(row[0])) return 0; // a guess, and no worse than another
+      const position = sequence.numComputedTokens + offset + 1;
+      const draw = { seed: sampling.seed, position };
+      return this.#chooser.choose(row, sampling, sequence.history, draw);
+    });
   }
 
   /** What the prompt's own tokens were worth, for those that follow the chunk's, where that is wanted. */

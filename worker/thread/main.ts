@@ -3,7 +3,9 @@ import { invariant } from '../../shared/assert.ts';
 import { createTokenizer } from '../../shared/tokenizer.ts';
 import { Engine } from '../engine/engine.ts';
 import { openModel } from '../model/open-model.ts';
+import { checkInvariance } from '../model/self-check.ts';
 import type { Command, Report, ThreadOptions } from './messages.ts';
+import { openSpeculator } from './open-speculator.ts';
 import { toOpenedModel } from './opened-model.ts';
 import { Outbox } from './outbox.ts';
 
@@ -75,7 +77,11 @@ async function open() {
   try {
     const model = await openModel({ ...options, weightFormat: 'fp32' });
     const opened = toOpenedModel(model);
-    return { runner: model.runner, opened, tokenizer: createTokenizer(opened.tokenizerFiles) };
+    // Elsewhere the driver chooses the kernels, and nothing is promised.
+    if (options.executionProvider === 'cpu') await checkInvariance(model.runner);
+    const tokenizer = createTokenizer(opened.tokenizerFiles);
+    const speculator = await openSpeculator(options, tokenizer);
+    return { runner: model.runner, opened, tokenizer, speculator };
   } catch (error) {
     report({ type: 'refused', message: error instanceof Error ? error.message : String(error) });
     return null;
@@ -86,12 +92,12 @@ const inbox = new Inbox();
 port.on('message', (command: Command) => inbox.push(command));
 const model = await open();
 if (model !== null) {
-  const { runner, opened, tokenizer } = model;
+  const { runner, opened, tokenizer, speculator } = model;
   const engine = new Engine({
     runner,
     limits: options.limits,
     prefixCacheBytes: options.prefixCacheBytes,
-    speculator: null,
+    speculator,
     context: {
       tokenBytes: tokenizer.tokenBytes,
       describe: (tokenId) => ({

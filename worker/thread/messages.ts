@@ -4,7 +4,16 @@ import type { PublishedChoice } from '../../shared/protocol/generation.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import type { Update } from '../engine/engine.ts';
 import type { SchedulerLimits } from '../engine/scheduler.ts';
+import type { ProposerName } from '../speculative/proposer.ts';
 import type { OpenedModel } from './opened-model.ts';
+
+export interface SpeculationOptions {
+  /** `null` for none. */
+  readonly draftModelDir: string | null;
+  /** Proposers that may be used; none switches speculation off. */
+  readonly proposers: readonly ProposerName[];
+  readonly maxDraftTokens: number;
+}
 
 /** What the engine thread is started with. */
 export interface ThreadOptions {
@@ -14,6 +23,7 @@ export interface ThreadOptions {
   readonly numThreads: number;
   readonly limits: SchedulerLimits;
   readonly prefixCacheBytes: number;
+  readonly speculation: SpeculationOptions;
 }
 
 /** Main thread to engine thread. */

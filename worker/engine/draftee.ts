@@ -1,0 +1,88 @@
+import type { TokenId } from '../../shared/ids.ts';
+import { Lookahead } from '../speculative/lookahead.ts';
+import type { SideTokens } from '../speculative/lookahead-window.ts';
+import type { OutputStore } from '../speculative/output-store.ts';
+import { Prediction } from '../speculative/prediction.ts';
+import type { LookupLimits, Proposal, ProposerName } from '../speculative/proposer.ts';
+import { SuffixIndex } from '../speculative/suffix-index.ts';
+import type { Sequence } from './sequence.ts';
+
+export interface LookupSources {
+  /** Proposers that may be used. */
+  readonly proposers: ReadonlySet<ProposerName>;
+  /** Recent outputs of all tenants; `null` to look up in the sequence's own tokens only. */
+  readonly outputs: OutputStore | null;
+}
+
+/** Latest tokens by which recent outputs are searched. */
+const NUM_RECENT = 24;
+
+function isProposal(proposal: Proposal | null | undefined): proposal is Proposal {
+  return proposal !== null && proposal !== undefined && proposal.tokenIds.length > 0;
+}
+
+/** A sequence that tokens are drafted for: what it may go on with, by its own tokens and others'. */
+export class Draftee {
+  readonly #sequence: Sequence;
+  readonly #sources: LookupSources;
+  readonly #index = new SuffixIndex();
+  readonly #prediction: Prediction | null;
+  readonly #lookahead: Lookahead | null;
+  /** Tokens of the sequence that are known here. */
+  #numKnown = 0;
+  /** Of the draft that is being verified: the match it rests on, and the draft model's word for it. */
+  matchLength = 0;
+  cumulativeProbabilities: readonly number[] = [];
+
+  constructor(sequence: Sequence, sources: LookupSources) {
+    const { prediction } = sequence.options;
+    this.#sequence = sequence;
+    this.#sources = sources;
+    const { proposers } = sources;
+    const isPredicted = proposers.has('prediction') && prediction.length > 0;
+    this.#prediction = isPredicted ? new Prediction(prediction) : null;
+    this.#lookahead = proposers.has('lookahead') ? new Lookahead(sequence.tokenIds) : null;
+  }
+
+  /** What may follow, by every lookup that knows something. */
+  propose(limits: LookupLimits): Proposal[] {
+    this.#catchUp();
+    const { proposers, outputs } = this.#sources;
+    const { tokenIds, options } = this.#sequence;
+    const recent = () => tokenIds.slice(-NUM_RECENT);
+    const found = [
+      this.#prediction?.propose(limits.maxDraft),
+      proposers.has('ngram') ? this.#index.propose(limits) : null,
+      proposers.has('suffix') ? outputs?.propose(options.tenant, recent(), limits) : null,
+      this.#lookahead?.propose(tokenIds.at(-1)!, limits.maxDraft),
+    ];
+    return found.filter(isProposal);
+  }
+
+  /** What may follow the sequence and these drafted tokens, by its own past. */
+  lookUpAfter(drafted: readonly TokenId[], limits: LookupLimits): readonly TokenId[] {
+    this.#catchUp();
+    const cursor = this.#index.cursor();
+    for (const tokenId of drafted) cursor.advance(tokenId);
+    return cursor.propose(limits)?.tokenIds ?? [];
+  }
+
+  /** Tokens to be read beside the pending one, for lookahead's sake; `null` without it. */
+  get sideTokens(): SideTokens | null {
+    return this.#lookahead?.sideTokens() ?? null;
+  }
+
+  /** @param nextTokenIds what the target chose after the side tokens that want it */
+  takeSide(nextTokenIds: readonly TokenId[], numTaken: number): void {
+    this.#lookahead?.take(nextTokenIds, numTaken);
+  }
+
+  #catchUp(): void {
+    const { tokenIds, numPromptTokens } = this.#sequence;
+    for (; this.#numKnown < tokenIds.length; this.#numKnown += 1) {
+      const tokenId = tokenIds[this.#numKnown]!;
+      this.#index.add(tokenId);
+      if (this.#numKnown >= numPromptTokens) this.#prediction?.add(tokenId);
+    }
+  }
+}
