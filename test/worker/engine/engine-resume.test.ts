@@ -1,7 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import type { GenerationEvent } from '../../../shared/protocol/generation.ts';
 import type { Job } from '../../../shared/protocol/job.ts';
-import { engineJob, foldChoices, generate, publishedOf } from '../../support/engine-driver.ts';
+import {
+  type ChoiceSoFar,
+  engineJob,
+  foldChoices,
+  generate,
+  publishedOf,
+} from '../../support/engine-driver.ts';
 import { PLAIN_PARAMS } from '../../support/plain-sampling.ts';
 import { describeTinyToken } from '../../support/tiny-model.ts';
 
@@ -46,8 +52,12 @@ const JOBS: Readonly<Record<string, Partial<Job>>> = {
   },
   'no tokens at all': { maxTokens: 0 },
   choices: { prompts: [[3], [9, 4]], n: 3, maxTokens: 14, sampling: sampled, stop: ['d ', 'ca'] },
-  'an early end': { maxTokens: 90, sampling: { ...sampled, logitBias: [[1, 5]] } },
-  'no end': { maxTokens: 30, ignoreEos: true, sampling: { ...sampled, logitBias: [[1, 5]] } },
+  'an early end': { maxTokens: 90, sampling: { ...sampled, seed: 12, logitBias: [[1, 2]] } },
+  'no end': {
+    maxTokens: 30,
+    ignoreEos: true,
+    sampling: { ...sampled, seed: 12, logitBias: [[1, 2]] },
+  },
 };
 
 function totalOf(events: readonly GenerationEvent[], job: Job) {
@@ -92,20 +102,21 @@ describe('Engine.start of what was begun elsewhere', () => {
     expect(totalOf(events, job)).toEqual(expected);
   });
 
-  it('says the last words of a choice whose last token was published without them', async () => {
-    const job = engineJob({ maxTokens: 12, stop: ['a b c d'] });
+  it.each([
+    { fields: { maxTokens: 12, stop: ['a b c d'] }, finishReason: 'length' },
+    { fields: JOBS['stop strings']!, finishReason: 'stop' },
+    { fields: JOBS['an early end']!, finishReason: 'stop' },
+  ])('says the last words of a choice that was published without: $finishReason', async (each) => {
+    const job = engineJob(each.fields);
     const expected = totalOf(await generate(job), job);
-    const [choice] = expected.choices;
-    for (let textLength = 0; textLength <= choice!.text.length; textLength += 1) {
-      const published = { tokenIds: choice!.tokenIds, textLength, hasEcho: false };
-      const rest = await generate(job, {}, [{ ...published, finishReason: null }]);
+    const [{ tokenIds, text }] = expected.choices as [ChoiceSoFar];
+    expect(tokenIds.length).toBeGreaterThan(1);
+    for (let textLength = 0; textLength <= text.length; textLength += 1) {
+      const published = { tokenIds, textLength, hasEcho: false, finishReason: null };
+      const rest = await generate(job, {}, [published]);
+      const { finishReason } = each;
       expect(rest).toMatchObject([
-        {
-          type: 'tokens',
-          tokenIds: [],
-          text: choice!.text.slice(textLength),
-          finishReason: 'length',
-        },
+        { type: 'tokens', tokenIds: [], text: text.slice(textLength), finishReason },
         { type: 'end', usage: expected.usage },
       ]);
     }
