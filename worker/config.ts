@@ -34,7 +34,10 @@ const environmentSchema = z
       .string()
       .min(1)
       .default(join(homedir(), '.cache', 'rivulet')),
-    NUM_THREADS: positiveInt.max(1024).default(Math.min(availableParallelism(), 16)),
+    /** By default one core is left to Redis, edge and the main thread, without which no token gets out. */
+    NUM_THREADS: positiveInt
+      .max(1024)
+      .default(Math.max(1, Math.min(availableParallelism() - 1, 16))),
     MAX_SEQUENCES: positiveInt.max(1024).default(16),
     MAX_BATCHED_TOKENS: positiveInt.default(256),
     /** Memory for prompts that may come again; 0 switches the prefix cache off. */

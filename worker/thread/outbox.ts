@@ -5,8 +5,8 @@ import type { Update } from '../engine/engine.ts';
 
 /** Steps that follow each other faster than this are told together. */
 const MIN_INTERVAL_MS = 5;
-/** No more than this between two tellings: fifty a second look fluent. */
-const MAX_INTERVAL_MS = 20;
+/** No more than this between two tellings: thirty a second look fluent. */
+const MAX_INTERVAL_MS = 33;
 /** Each message costs the same, so more streams share it less often. */
 const INTERVAL_MS_PER_STREAM = 1.25;
 
