@@ -5,15 +5,13 @@ import { OutputStore } from '../../worker/speculative/output-store.ts';
 import { Drafting, finish } from './drafting.ts';
 import { EngineDriver, foldChoices } from './engine-driver.ts';
 import { createSpeculator, errAt, type ModelPair } from './model-pair.ts';
-import { jobOfCase, STYLES } from './speculation-cases.ts';
+import { draftedTokens, jobOfCase, outcomeOf, STYLES } from './speculation-cases.ts';
 
 /** Whether a job's last token was a drafted one: all other steps end with a token of the target's. */
 function hasEndedInside(driver: EngineDriver, job: Job): boolean {
-  const events = driver.eventsOf(job);
-  const end = events.at(-1);
-  if (end?.type !== 'end') return false;
-  const numSteps = events.length - 1;
-  return numSteps + end.usage.acceptedPredictionTokens > end.usage.completionTokens;
+  const numSteps = driver.eventsOf(job).length - 1;
+  const { tokenIds } = outcomeOf(driver, job);
+  return numSteps + draftedTokens(driver, job).accepted > tokenIds.length;
 }
 
 /** Drafts what the jobs say and more behind it. The end must come where it comes without. */

@@ -84,6 +84,14 @@ export function outcomeOf(driver: EngineDriver, job: Job): ChoiceSoFar {
   return foldChoices(events, 1)[0]!;
 }
 
+/** How many tokens were drafted for a finished job, by what became of them. */
+export function draftedTokens(driver: EngineDriver, job: Job) {
+  const end = driver.eventsOf(job).at(-1);
+  if (end?.type !== 'end') throw new Error(`${job.id} did not end well`);
+  const { acceptedPredictionTokens, rejectedPredictionTokens } = end.usage;
+  return { accepted: acceptedPredictionTokens, rejected: rejectedPredictionTokens };
+}
+
 /** The output with a token here and there replaced, as a client might predict it. */
 export function predictionOf(tokenIds: readonly TokenId[]): TokenId[] {
   return tokenIds.map((tokenId, i) => (i % 9 === 5 ? (tokenId === 5 ? 6 : 5) : tokenId));

@@ -6,6 +6,7 @@ import { seededRng, shuffled } from './random.ts';
 import {
   type Case,
   type Cell,
+  draftedTokens,
   jobOfCase,
   outcomeOf,
   predictionOf,
@@ -83,20 +84,17 @@ export class SpeculationGrid {
 
     for (const [i, { prompt, style }] of cases.entries()) {
       this.covered.add(`prompt ${prompt}`).add(`${proposer} ${style}`);
-      this.#count(proposer, driver, jobs[i]!);
+      this.#count(proposer, draftedTokens(driver, jobs[i]!));
     }
     return cases.filter((_, i) => !isSame(outcomeOf(driver, jobs[i]!), expected[i]!));
   }
 
-  #count(proposer: ProposerName, driver: EngineDriver, job: Parameters<typeof outcomeOf>[1]): void {
-    const end = driver.eventsOf(job).at(-1);
-    if (end?.type !== 'end') return;
-    const { acceptedPredictionTokens, rejectedPredictionTokens } = end.usage;
+  #count(proposer: ProposerName, { accepted, rejected }: ReturnType<typeof draftedTokens>): void {
     const { numRequests, numDrafted, numAccepted } = this.totalsOf(proposer);
     this.#totalsByProposer.set(proposer, {
       numRequests: numRequests + 1,
-      numDrafted: numDrafted + acceptedPredictionTokens + rejectedPredictionTokens,
-      numAccepted: numAccepted + acceptedPredictionTokens,
+      numDrafted: numDrafted + accepted + rejected,
+      numAccepted: numAccepted + accepted,
     });
   }
 }
