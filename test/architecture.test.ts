@@ -52,7 +52,11 @@ const WALLS = [
     knows: 'no Redis',
     never: /^worker\/(queue|webhooks)\/|^(ioredis|bullmq)/,
   },
-  { room: 'worker/telemetry', knows: 'nobody', never: /^(edge|worker\/(?!telemetry\/))/ },
+  {
+    room: 'worker/telemetry',
+    knows: 'neither engine nor model',
+    never: /^(edge\/|worker\/(?!telemetry\/|queue\/generation\.ts))/,
+  },
 ] as const;
 
 /** Files of Node or of Workers alone; the rest of edge runs on both. */

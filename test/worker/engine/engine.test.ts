@@ -110,7 +110,7 @@ describe('Engine', () => {
     }
   });
 
-  it.each([1, 2, 3, 5, 8, 13, 21, 34, 55, 63])(
+  it.each([1, 3, 8, 21, 55, 63])(
     'gives the same when a step may read %d tokens',
     async (maxBatchedTokens) => {
       for (const [name, job] of JOBS) {
