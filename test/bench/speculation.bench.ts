@@ -1,0 +1,295 @@
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { z } from 'zod';
+import type { WeightFormat } from '../../worker/model/builder.ts';
+import texts from '../fixtures/prompts.json' with { type: 'json' };
+import { INFLATED_DRAFT, INFLATED_TARGET, inflate } from '../support/inflate.ts';
+import {
+  type BenchOptions,
+  type BenchResult,
+  type Table,
+  type Target,
+  targetOf,
+} from './benchmark.ts';
+import { BenchPair, type Mode, type Pass } from './speculation/bench-pair.ts';
+import { callMs } from './speculation/call-times.ts';
+import { median } from './statistics.ts';
+
+const models = join(import.meta.dirname, '../../infra/models');
+const MAX_DRAFT = 8;
+const MODES = {
+  off: [],
+  draft: ['draft', 'staged'],
+  lookup: ['ngram', 'suffix'],
+  auto: ['prediction', 'ngram', 'suffix', 'draft', 'staged'],
+} as const;
+
+interface Pair {
+  readonly label: string;
+  readonly targetDir: string;
+  readonly draftDir: string;
+}
+
+interface Plan {
+  readonly rounds: number;
+  readonly numTokens: number;
+  readonly rowCounts: readonly number[];
+}
+
+/** Real text and repetition, `auto`, draft model and lookup against plain decoding, per weight format. */
+export async function run(options: BenchOptions): Promise<BenchResult> {
+  const { values } = parseArgs({
+    args: options.rest.map((option) => `--${option}`),
+    options: {
+      formats: { type: 'string', default: 'fp32' },
+      pair: { type: 'string', default: 'all' },
+    },
+  });
+  const formats = values.formats.split(',').map((name) => formatSchema.parse(name));
+  const pairs = pairsOf(options, values.pair);
+  const tables: Table[] = [];
+  const targets: Target[] = [];
+  for (const pair of pairs) {
+    for (const weightFormat of formats) {
+      const measured = await measurePair(pair, weightFormat, options);
+      tables.push(...measured.tables);
+      targets.push(...measured.targets);
+    }
+  }
+  return {
+    models: pairs.map(({ label }) => label),
+    tables,
+    targets,
+    notes: [
+      'greedy; the draft model in fp32; outputs of all modes are compared token for token',
+      'story: openings as they are; repetition: a passage that the answer repeats',
+      'bound: (1 - a^(g+1)) / ((1 - a)(g c + v(g+1))), the greatest over draft lengths g, with a from the accepted first tokens, c and v measured',
+      'no GPU was at hand: WebGPU was not measured',
+    ],
+  };
+}
+
+const formatSchema = z.custom<WeightFormat>((name) =>
+  ['fp32', 'int8', 'q8', 'q4'].includes(String(name)),
+);
+
+function pairsOf({ isQuick, cacheDir }: BenchOptions, which: string): Pair[] {
+  const embedded = {
+    label: 'embedded pair, 3.5 M and 0.4 M parameters',
+    targetDir: join(models, 'stories-target'),
+    draftDir: join(models, 'stories-draft'),
+  };
+  if (isQuick) return [embedded];
+  const targetDir = inflate(embedded.targetDir, INFLATED_TARGET, cacheDir);
+  const inflated = {
+    label: 'inflated target of 110 M parameters, the draft model as it is',
+    targetDir,
+    draftDir: embedded.draftDir,
+  };
+  const bothInflated = {
+    label: 'both inflated, to 110 M and 16 M parameters',
+    targetDir,
+    draftDir: inflate(embedded.draftDir, INFLATED_DRAFT, cacheDir),
+  };
+  const pairsByName = { embedded: [embedded], inflated: [inflated], both: [bothInflated] };
+  const all = Object.values(pairsByName).flat();
+  return { ...pairsByName, all }[z.enum(['embedded', 'inflated', 'both', 'all']).parse(which)];
+}
+
+async function measurePair(
+  { label, targetDir, draftDir }: Pair,
+  weightFormat: WeightFormat,
+  options: BenchOptions,
+): Promise<{ tables: Table[]; targets: Target[] }> {
+  const { cacheDir, numThreads, isQuick } = options;
+  await using pair = await BenchPair.open({
+    targetDir,
+    draftDir,
+    weightFormat,
+    cacheDir,
+    numThreads,
+  });
+  const plan = {
+    rounds: isQuick ? 1 : (options.rounds ?? 5),
+    numTokens: isQuick ? 24 : 96,
+    rowCounts: isQuick ? [1] : [1, 4, 16],
+  };
+  const title = `${label}, ${weightFormat}`;
+  const costs = await measureCosts(pair, isQuick ? 3 : 15);
+  const story = await measureModes(pair, storyPrompts(pair), plan, costs);
+  const repeated = await measureModes(
+    pair,
+    repetitionPrompts(pair),
+    { ...plan, rowCounts: [1] },
+    costs,
+  );
+  const columns = [
+    'rows',
+    'mode',
+    'tokens/s',
+    'speed-up',
+    'accepted by position',
+    'tokens/draft',
+    'bound',
+    'measured/bound',
+  ];
+  const costTable = {
+    title: `${title}: milliseconds of a call`,
+    columns: ['', ...costs.verify.map((_, i) => `${i + 1} new`)],
+    rows: [
+      ['target', ...costs.verify.map((ms) => ms.toFixed(2))],
+      ['v', ...costs.verify.map((ms) => (ms / costs.verify[0]!).toFixed(2))],
+      ['draft', costs.draftMs.toFixed(2)],
+    ],
+  };
+  const tables = [
+    costTable,
+    { title: `${title}: stories`, columns, rows: story.map(({ cells }) => cells) },
+    { title: `${title}: repetition`, columns, rows: repeated.map(({ cells }) => cells) },
+  ];
+  return { tables, targets: targetsOf(title, weightFormat, story, repeated) };
+}
+
+interface Costs {
+  /** [m - 1] milliseconds of a call with m new tokens in one row. */
+  readonly verify: readonly number[];
+  readonly draftMs: number;
+}
+
+async function measureCosts(pair: BenchPair, numCalls: number): Promise<Costs> {
+  const verify: number[] = [];
+  for (let m = 1; m <= MAX_DRAFT + 1; m += 1) {
+    verify.push(await callMs(pair.target, { numRows: 1, numNewTokens: m }, numCalls));
+  }
+  return { verify, draftMs: await callMs(pair.draft, { numRows: 1, numNewTokens: 1 }, numCalls) };
+}
+
+interface Row {
+  readonly numRows: number;
+  readonly mode: string;
+  readonly speedUp: number;
+  readonly ofBound: number | null;
+  readonly cells: (string | number | null)[];
+}
+
+/** Every mode in every round, in turn, so that a noisy machine is noisy for all of them. */
+async function measureModes(
+  pair: BenchPair,
+  prompts: readonly (readonly number[])[],
+  { rounds, numTokens, rowCounts }: Plan,
+  costs: Costs,
+): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const numRows of rowCounts) {
+    const modes = Object.entries(MODES).map(([name, list]) => pair.mode(name, list, numRows));
+    const passes = new Map<Mode, Pass[]>(modes.map((mode) => [mode, []]));
+    for (let round = -1; round < rounds; round += 1) {
+      const start = (round + 1) * numRows; // other texts every time, as recent outputs are looked up in
+      const chosen = Array.from(
+        { length: numRows },
+        (_, i) => prompts[(start + i) % prompts.length]!,
+      );
+      let expected: string | null = null;
+      for (const mode of modes) {
+        const pass = await mode.pass(chosen, { numTokens, temperature: 0 });
+        const said = JSON.stringify(pass.outputs);
+        expected ??= said;
+        if (said !== expected) throw new Error(`${mode.name} says something else than off`);
+        if (round >= 0) passes.get(mode)?.push(pass);
+      }
+    }
+    const plain = passes.get(modes[0]!)!;
+    for (const [mode, all] of passes) rows.push(toRow(numRows, mode.name, all, plain, costs));
+  }
+  return rows;
+}
+
+function toRow(
+  numRows: number,
+  mode: string,
+  passes: readonly Pass[],
+  plain: readonly Pass[],
+  costs: Costs,
+): Row {
+  const rate = median(passes.map(({ numTokens, ms }) => (numTokens / ms) * 1000));
+  const speedUp = median(passes.map(({ ms }, i) => plain[i]!.ms / ms));
+  const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+  const numDrafts = sum(passes.map((pass) => pass.numDrafts));
+  const accepted = Array.from({ length: MAX_DRAFT }, (_, i) =>
+    sum(passes.map((pass) => pass.numAcceptedPerPosition[i] ?? 0)),
+  );
+  const firstAccepted = numDrafts === 0 ? null : accepted[0]! / numDrafts;
+  const bound =
+    numRows === 1 && mode === 'draft' && firstAccepted !== null
+      ? boundOf(firstAccepted, costs)
+      : null;
+  const ofBound = bound === null ? null : speedUp / bound;
+  const shares = accepted
+    .filter((count) => count > 0)
+    .map((count) => (count / numDrafts).toFixed(2));
+  const perDraft = numDrafts === 0 ? null : (sum(accepted) / numDrafts).toFixed(2);
+  const fixed = (value: number | null) => (value === null ? null : value.toFixed(2));
+  const cells = [
+    numRows,
+    mode,
+    rate.toFixed(0),
+    speedUp.toFixed(2),
+    shares.join(' '),
+    perDraft,
+    fixed(bound),
+    fixed(ofBound),
+  ];
+  return { numRows, mode, speedUp, ofBound, cells };
+}
+
+/** The best that drafting could do at acceptance `a`, over all draft lengths. */
+function boundOf(a: number, { verify, draftMs }: Costs): number {
+  let best = 1;
+  for (let g = 1; g <= MAX_DRAFT; g += 1) {
+    const cost = (g * draftMs) / verify[0]! + verify[g]! / verify[0]!;
+    const tokens = a === 1 ? g + 1 : (1 - a ** (g + 1)) / (1 - a);
+    best = Math.max(best, tokens / cost);
+  }
+  return best;
+}
+
+function targetsOf(
+  title: string,
+  weightFormat: WeightFormat,
+  story: readonly Row[],
+  repeated: readonly Row[],
+): Target[] {
+  const never = story
+    .filter(({ mode }) => mode === 'auto')
+    .map(({ numRows, speedUp }) =>
+      targetOf(`${title}: auto/off, ${numRows} rows`, speedUp, '>=', 0.98),
+    );
+  if (!title.startsWith('inflated target')) return never;
+  const draft = story.find(({ mode, numRows }) => mode === 'draft' && numRows === 1);
+  const lookup = repeated.find(({ mode }) => mode === 'lookup');
+  return [
+    ...never,
+    targetOf(
+      `${title}: draft, 1 row`,
+      draft?.speedUp ?? null,
+      '>=',
+      weightFormat === 'fp32' ? 2 : 1.5,
+    ),
+    targetOf(`${title}: lookup on repetition, 1 row`, lookup?.speedUp ?? null, '>=', 2.5),
+    targetOf(`${title}: measured/bound`, draft?.ofBound ?? null, '>=', 0.9),
+  ];
+}
+
+function storyPrompts({ tokenizer }: BenchPair): number[][] {
+  return texts.slice(0, 100).map((text) => tokenizer.encode(text, { addSpecialTokens: true }));
+}
+
+/** A passage said twice and begun a third time: what a request to repeat or to edit looks like to a lookup. */
+function repetitionPrompts({ tokenizer }: BenchPair): number[][] {
+  return texts.slice(0, 40).map((text, i) => {
+    const passage = `${text} ${texts[(i + 7) % texts.length]} ${texts[(i + 13) % texts.length]}. `;
+    return tokenizer
+      .encode(`${passage}${passage}${passage}`, { addSpecialTokens: true })
+      .slice(0, 300);
+  });
+}

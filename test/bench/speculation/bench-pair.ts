@@ -1,0 +1,135 @@
+import { NOTHING_PUBLISHED } from '../../../shared/protocol/generation.ts';
+import { createTokenizer, type Tokenizer } from '../../../shared/tokenizer.ts';
+import { Drafter } from '../../../worker/engine/drafter.ts';
+import { Engine } from '../../../worker/engine/engine.ts';
+import { Speculator } from '../../../worker/engine/speculator.ts';
+import type { WeightFormat } from '../../../worker/model/builder.ts';
+import { openModel } from '../../../worker/model/open-model.ts';
+import type { ModelRunner } from '../../../worker/model/runner.ts';
+import { Controller } from '../../../worker/speculative/controller.ts';
+import { OutputStore } from '../../../worker/speculative/output-store.ts';
+import type { ProposerName } from '../../../worker/speculative/proposer.ts';
+import { type OpenedModel, toOpenedModel } from '../../../worker/thread/opened-model.ts';
+import { jobOf } from '../../support/jobs.ts';
+
+export interface PairOptions {
+  readonly targetDir: string;
+  readonly draftDir: string;
+  readonly weightFormat: WeightFormat;
+  readonly cacheDir: string;
+  readonly numThreads: number;
+}
+
+/** What one pass over some prompts took, and what it said. */
+export interface Pass {
+  readonly ms: number;
+  readonly numTokens: number;
+  readonly outputs: readonly (readonly number[])[]; // [numPrompts]
+  /** Drafted tokens, and those accepted by their place in the draft. */
+  readonly numDrafts: number;
+  readonly numDraftTokens: number;
+  readonly numAcceptedPerPosition: readonly number[];
+}
+
+/** One way to run the target: with these proposers, or plainly. It learns from pass to pass, as a worker does. */
+export interface Mode {
+  readonly name: string;
+  pass(prompts: readonly (readonly number[])[], settings: PassSettings): Promise<Pass>;
+}
+
+export interface PassSettings {
+  readonly numTokens: number;
+  readonly temperature: number;
+}
+
+/** A target and its draft model, opened once for all modes. */
+export class BenchPair implements AsyncDisposable {
+  readonly tokenizer: Tokenizer;
+  readonly target: ModelRunner;
+  readonly draft: ModelRunner;
+  readonly #opened: OpenedModel;
+
+  private constructor(opened: OpenedModel, target: ModelRunner, draft: ModelRunner) {
+    this.#opened = opened;
+    this.target = target;
+    this.draft = draft;
+    this.tokenizer = createTokenizer(opened.tokenizerFiles);
+  }
+
+  static async open(options: PairOptions): Promise<BenchPair> {
+    const { targetDir, draftDir, weightFormat, ...rest } = options;
+    const shared = { ...rest, executionProvider: 'cpu', hasSpinningThreads: true } as const;
+    const target = await openModel({ ...shared, modelDir: targetDir, weightFormat });
+    const draft = await openModel({ ...shared, modelDir: draftDir, weightFormat: 'fp32' });
+    return new BenchPair(toOpenedModel(target), target.runner, draft.runner);
+  }
+
+  /** @param proposers empty for plain decoding */
+  mode(name: string, proposers: readonly ProposerName[], maxSequences: number): Mode {
+    const needsDraft = proposers.includes('draft') || proposers.includes('staged');
+    const speculator = new Speculator({
+      policy: new Controller(),
+      drafter: needsDraft ? new Drafter(this.draft, maxSequences) : null,
+      outputs: proposers.includes('suffix') ? new OutputStore() : null,
+      proposers: new Set(proposers),
+      maxDraftTokens: 8,
+      now: () => performance.now(),
+    });
+    const { tokenizer } = this;
+    const engine = new Engine({
+      runner: this.target,
+      limits: { maxSequences, maxBatchedTokens: 256 },
+      prefixCacheBytes: 0,
+      speculator: proposers.length === 0 ? null : speculator,
+      context: {
+        tokenBytes: tokenizer.tokenBytes,
+        describe: (tokenId) => ({ text: tokenizer.tokenText(tokenId), bytes: [] }),
+        eosTokenIds: this.#opened.eosTokenIds,
+        maxSequenceTokens: this.#opened.shape.maxSequenceTokens,
+        now: () => performance.now(),
+      },
+    });
+    return { name, pass: (prompts, settings) => runPass(engine, prompts, settings) };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.target.close();
+    await this.draft.close();
+  }
+}
+
+async function runPass(
+  engine: Engine,
+  prompts: readonly (readonly number[])[],
+  { numTokens, temperature }: PassSettings,
+): Promise<Pass> {
+  const sampling = { ...jobOf().sampling, temperature, seed: 7 };
+  const jobs = prompts.map((prompt) =>
+    jobOf({ prompts: [[...prompt]], sampling, maxTokens: numTokens, ignoreEos: true }),
+  );
+  const outputById = new Map<string, number[]>(jobs.map(({ id }) => [id, []]));
+  let [numDrafts, numDraftTokens] = [0, 0];
+  const numAcceptedPerPosition: number[] = [];
+  const startMs = performance.now();
+  for (const job of jobs) engine.start(job, [NOTHING_PUBLISHED]);
+  while (!engine.isIdle) {
+    await engine.step();
+    for (const { id, events } of engine.takeUpdates()) {
+      for (const event of events) {
+        if (event.type === 'tokens') outputById.get(id)?.push(...event.tokenIds);
+        if (event.type !== 'end') continue;
+        for (const stats of event.speculation) {
+          numDrafts += stats.numDrafts;
+          numDraftTokens += stats.numDraftTokens;
+          for (const [i, count] of stats.numAcceptedPerPosition.entries()) {
+            numAcceptedPerPosition[i] = (numAcceptedPerPosition[i] ?? 0) + count;
+          }
+        }
+      }
+    }
+  }
+  const ms = performance.now() - startMs;
+  const outputs = [...outputById.values()];
+  const total = outputs.reduce((count, { length }) => count + length, 0);
+  return { ms, numTokens: total, outputs, numDrafts, numDraftTokens, numAcceptedPerPosition };
+}
