@@ -4,6 +4,7 @@ export interface BenchOptions {
   readonly isQuick: boolean;
   /** Interleaved repetitions; medians are taken over them. `null` for the benchmark's own choice. */
   readonly rounds: number | null;
+  /** Of the engine where it runs in the benchmark's own process; a worker takes NUM_THREADS as ever. */
   readonly numThreads: number;
   readonly cacheDir: string;
   /** Arguments that only this benchmark knows. */

@@ -16,8 +16,10 @@ export class Child<Question extends Serializable, Answer> implements AsyncDispos
   static async open<Question extends Serializable, Answer>(
     script: string,
     args: readonly string[],
+    env: Readonly<Record<string, string>> = {},
   ): Promise<Child<Question, Answer>> {
-    const child = fork(script, args, { serialization: 'advanced' });
+    const options = { serialization: 'advanced', env: { ...process.env, ...env } } as const;
+    const child = fork(script, args, options);
     await messageOf(child);
     return new Child(child);
   }

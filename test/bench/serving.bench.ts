@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { INFLATED_TARGET, inflate } from '../support/inflate.ts';
 import {
@@ -18,8 +19,8 @@ import { median } from './statistics.ts';
 
 const targetDir = join(import.meta.dirname, '../../infra/models/stories-target');
 const MAX_SEQUENCES = 64;
-const MAX_BATCHED_TOKENS = 128;
 const ALONE = 'engine alone';
+const ALONE_ON_ALL = 'engine alone, a thread per core';
 
 /** Arrivals beyond what the engine alone can do at the most rows, so that no row is ever free. */
 const OVERLOAD = 1.15;
@@ -56,7 +57,7 @@ export async function run(options: BenchOptions): Promise<BenchResult> {
   const notes = [
     'prompts and answers of log-uniform length, temperature 0.8, top-p 0.95, no speculation, no prefix cache; load generator, edge, Redis and worker are processes that share the cores',
     '1 stream: one request after the other, with exponential pauses; 16: Poisson arrivals at the rate that the engine alone serves with 16 rows; 64: at 1.15 of its rate with 64 rows, so that a queue grows and time to first token is mostly waiting for a row',
-    'engine alone: the same engine thread under the same arrivals in the same run, without edge, queue and log',
+    'engine alone: the same engine thread with the same settings under the same arrivals in the same run, without edge, queue and log; by default a worker leaves one core to those, so the engine with a thread per core is shown, too',
     ...(edges.includes('workerd') ? [] : ['workerd: not measured, this build has no such edge']),
   ];
   return { models: models.map(({ label }) => `stories-target ${label}`), tables, targets, notes };
@@ -90,40 +91,29 @@ function modelsOf({ isQuick, rounds, cacheDir }: BenchOptions): MeasuredModel[] 
 async function measure(
   model: MeasuredModel,
   edges: readonly EdgeKind[],
-  { cacheDir, numThreads }: BenchOptions,
+  { cacheDir, isQuick }: BenchOptions,
 ) {
   await using stack = new AsyncDisposableStack();
-  const { modelDir } = model;
-  const service = stack.use(
-    await openService({
-      modelDir,
-      cacheDir,
-      edges,
-      env: {
-        NUM_THREADS: `${numThreads}`,
-        MAX_SEQUENCES: `${MAX_SEQUENCES}`,
-        MAX_BATCHED_TOKENS: `${MAX_BATCHED_TOKENS}`,
-        PREFIX_CACHE_MIB: '0',
-      },
-    }),
-  );
-  const alone = await openChild('engine-process.ts', [
-    JSON.stringify({
-      modelDir,
-      cacheDir,
-      executionProvider: 'cpu',
-      numThreads,
-      limits: { maxSequences: MAX_SEQUENCES, maxBatchedTokens: MAX_BATCHED_TOKENS },
-      prefixCacheBytes: 0,
-    }),
-  ]);
-  const servers = new Map([[ALONE, stack.use(alone)]]);
+  const workerEnv = {
+    MODEL_DIR: model.modelDir,
+    CACHE_DIR: cacheDir,
+    MAX_SEQUENCES: `${MAX_SEQUENCES}`,
+    PREFIX_CACHE_MIB: '0',
+    PROPOSERS: 'off',
+  };
+  const service = stack.use(await openService({ cacheDir, edges, workerEnv }));
+  const alone = stack.use(await openChild('engine-process.ts', [], workerEnv));
+  const servers = new Map([[ALONE, alone]]);
+  if (process.env.NUM_THREADS === undefined && !isQuick) {
+    const env = { ...workerEnv, NUM_THREADS: `${availableParallelism()}` };
+    servers.set(ALONE_ON_ALL, stack.use(await openChild('engine-process.ts', [], env)));
+  }
   for (const [edge, url] of service.urls) {
     servers.set(edge, stack.use(await openChild('http-process.ts', [url, MODEL_NAME])));
   }
 
   const summariesByStreams = new Map<number, Summaries>();
-  const corpus = corpusOf(modelDir);
+  const corpus = corpusOf(model.modelDir);
   const { lengths } = model;
   for (const server of servers.values()) {
     const base = { durationMs: model.warmUpMs, lengths, corpus, seed: 0 };
@@ -146,8 +136,9 @@ async function measure(
   return summariesByStreams;
 }
 
-function openChild(script: string, args: readonly string[]) {
-  return Child.open<LoadPlan, Served[]>(join(import.meta.dirname, 'serving', script), args);
+function openChild(script: string, args: readonly string[], env?: Record<string, string>) {
+  const path = join(import.meta.dirname, 'serving', script);
+  return Child.open<LoadPlan, Served[]>(path, args, env);
 }
 
 type PlanBase = Parameters<typeof openPlan>[0];

@@ -1,14 +1,14 @@
 import { NOTHING_PUBLISHED } from '../../../shared/protocol/generation.ts';
+import { loadConfig } from '../../../worker/config.ts';
 import { EngineClient } from '../../../worker/thread/client.ts';
-import type { ThreadOptions } from '../../../worker/thread/messages.ts';
 import { jobOf } from '../../support/jobs.ts';
 import { answerParent } from '../child.ts';
 import { putLoad, type Send } from './load.ts';
 import type { LoadPlan } from './plan.ts';
 
-/** The engine alone, as a worker holds it, under the same load: what edge, queue and log are compared with. */
-const options: ThreadOptions = JSON.parse(process.argv[2] ?? '');
-const engine = await EngineClient.open(options);
+/** The engine alone, as a worker with this environment holds it: what edge, queue and log are compared with. */
+const { model, ...config } = loadConfig({ ...process.env, REDIS_URL: 'redis://none' });
+const engine = await EngineClient.open({ ...model, ...config });
 
 const send: Send = (planned, onEvent) => {
   const { promise, resolve, reject } = Promise.withResolvers<number>();

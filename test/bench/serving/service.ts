@@ -15,11 +15,9 @@ export const EDGES = { node: 'edge/node.ts', workerd: 'infra/workerd.ts' } as co
 export type EdgeKind = keyof typeof EDGES;
 
 export interface ServiceOptions {
-  readonly modelDir: string;
   readonly cacheDir: string;
   readonly edges: readonly EdgeKind[];
-  /** For the worker. */
-  readonly env: Readonly<Record<string, string>>;
+  readonly workerEnv: Readonly<Record<string, string>>;
 }
 
 export interface BenchService extends AsyncDisposable {
@@ -39,9 +37,7 @@ export async function openService(options: ServiceOptions): Promise<BenchService
   );
 
   const shared = { ...process.env, REDIS_URL: redis.url, HOST: '127.0.0.1', LOG_LEVEL: 'error' };
-  const { modelDir, cacheDir } = options;
-  const worker = { MODEL_DIR: modelDir, CACHE_DIR: cacheDir, MODEL_NAME, ...options.env };
-  stack.use(start('worker/main.ts', { ...shared, ...worker }));
+  stack.use(start('worker/main.ts', { ...shared, ...options.workerEnv, MODEL_NAME }));
   const urls = new Map<EdgeKind, string>();
   for (const edge of options.edges) {
     const port = await freePort();
