@@ -2,7 +2,6 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
 import type { WeightFormat } from '../../worker/model/builder.ts';
-import texts from '../fixtures/prompts.json' with { type: 'json' };
 import { INFLATED_DRAFT, INFLATED_TARGET, inflate } from '../support/inflate.ts';
 import {
   type BenchOptions,
@@ -13,17 +12,17 @@ import {
 } from './benchmark.ts';
 import { BenchPair, type Mode, type Pass } from './speculation/bench-pair.ts';
 import { callMs } from './speculation/call-times.ts';
+import {
+  allModes,
+  guardedModes,
+  mixedPrompts,
+  repetitionPrompts,
+  storyPrompts,
+} from './speculation/workloads.ts';
 import { median } from './statistics.ts';
 
 const models = join(import.meta.dirname, '../../infra/models');
 const MAX_DRAFT = 8;
-const MODES = {
-  off: [],
-  draft: ['draft', 'staged'],
-  lookup: ['ngram', 'suffix'],
-  auto: ['prediction', 'ngram', 'suffix', 'draft', 'staged'],
-} as const;
-
 interface Pair {
   readonly label: string;
   readonly targetDir: string;
@@ -34,6 +33,9 @@ interface Plan {
   readonly rounds: number;
   readonly numTokens: number;
   readonly rowCounts: readonly number[];
+  /** Of the rows, in turn. */
+  readonly temperatures: readonly number[];
+  readonly modesOf: (pair: BenchPair, numRows: number) => Mode[];
 }
 
 /** Real text and repetition, `auto`, draft model and lookup against plain decoding, per weight format. */
@@ -113,6 +115,8 @@ async function measurePair(
     rounds: isQuick ? 1 : (options.rounds ?? 5),
     numTokens: isQuick ? 24 : 96,
     rowCounts: isQuick ? [1] : [1, 4, 16],
+    temperatures: [0],
+    modesOf: allModes,
   };
   const title = `${label}, ${weightFormat}`;
   const costs = await measureCosts(pair, isQuick ? 3 : 15);
@@ -121,6 +125,12 @@ async function measurePair(
     pair,
     repetitionPrompts(pair),
     { ...plan, rowCounts: [1] },
+    costs,
+  );
+  const mixed = await measureModes(
+    pair,
+    mixedPrompts(pair),
+    { ...plan, temperatures: [0, 1.3, 0, 0.8], modesOf: guardedModes },
     costs,
   );
   const columns = [
@@ -146,8 +156,13 @@ async function measurePair(
     costTable,
     { title: `${title}: stories`, columns, rows: story.map(({ cells }) => cells) },
     { title: `${title}: repetition`, columns, rows: repeated.map(({ cells }) => cells) },
+    {
+      title: `${title}: easy, hard and random texts mixed`,
+      columns,
+      rows: mixed.map(({ cells }) => cells),
+    },
   ];
-  return { tables, targets: targetsOf(title, weightFormat, story, repeated) };
+  return { tables, targets: targetsOf(title, weightFormat, { story, repeated, mixed }) };
 }
 
 interface Costs {
@@ -176,12 +191,12 @@ interface Row {
 async function measureModes(
   pair: BenchPair,
   prompts: readonly (readonly number[])[],
-  { rounds, numTokens, rowCounts }: Plan,
+  { rounds, numTokens, rowCounts, temperatures, modesOf }: Plan,
   costs: Costs,
 ): Promise<Row[]> {
   const rows: Row[] = [];
   for (const numRows of rowCounts) {
-    const modes = Object.entries(MODES).map(([name, list]) => pair.mode(name, list, numRows));
+    const modes = modesOf(pair, numRows);
     const passes = new Map<Mode, Pass[]>(modes.map((mode) => [mode, []]));
     for (let round = -1; round < rounds; round += 1) {
       const start = (round + 1) * numRows; // other texts every time, as recent outputs are looked up in
@@ -191,7 +206,7 @@ async function measureModes(
       );
       let expected: string | null = null;
       for (const mode of modes) {
-        const pass = await mode.pass(chosen, { numTokens, temperature: 0 });
+        const pass = await mode.pass(chosen, { numTokens, temperatures });
         const said = JSON.stringify(pass.outputs);
         expected ??= said;
         if (said !== expected) throw new Error(`${mode.name} says something else than off`);
@@ -256,14 +271,18 @@ function boundOf(a: number, { verify, draftMs }: Costs): number {
 function targetsOf(
   title: string,
   weightFormat: WeightFormat,
-  story: readonly Row[],
-  repeated: readonly Row[],
+  { story, repeated, mixed }: Readonly<Record<'story' | 'repeated' | 'mixed', readonly Row[]>>,
 ): Target[] {
-  const never = story
-    .filter(({ mode }) => mode === 'auto')
-    .map(({ numRows, speedUp }) =>
-      targetOf(`${title}: auto/off, ${numRows} rows`, speedUp, '>=', 0.98),
-    );
+  const never = [
+    ...story
+      .filter(({ mode }) => mode === 'auto')
+      .map((row) => ({ ...row, mode: 'auto on stories' })),
+    ...mixed
+      .filter(({ mode }) => mode !== 'off')
+      .map((row) => ({ ...row, mode: `${row.mode} on mixed texts` })),
+  ].map(({ numRows, mode, speedUp }) =>
+    targetOf(`${title}: ${mode}, ${numRows} rows`, speedUp, '>=', 0.98),
+  );
   if (!title.startsWith('inflated target')) return never;
   const draft = story.find(({ mode, numRows }) => mode === 'draft' && numRows === 1);
   const lookup = repeated.find(({ mode }) => mode === 'lookup');
@@ -278,18 +297,4 @@ function targetsOf(
     targetOf(`${title}: lookup on repetition, 1 row`, lookup?.speedUp ?? null, '>=', 2.5),
     targetOf(`${title}: measured/bound`, draft?.ofBound ?? null, '>=', 0.9),
   ];
-}
-
-function storyPrompts({ tokenizer }: BenchPair): number[][] {
-  return texts.slice(0, 100).map((text) => tokenizer.encode(text, { addSpecialTokens: true }));
-}
-
-/** A passage said twice and begun a third time: what a request to repeat or to edit looks like to a lookup. */
-function repetitionPrompts({ tokenizer }: BenchPair): number[][] {
-  return texts.slice(0, 40).map((text, i) => {
-    const passage = `${text} ${texts[(i + 7) % texts.length]} ${texts[(i + 13) % texts.length]}. `;
-    return tokenizer
-      .encode(`${passage}${passage}${passage}`, { addSpecialTokens: true })
-      .slice(0, 300);
-  });
 }

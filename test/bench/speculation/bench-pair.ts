@@ -39,7 +39,8 @@ export interface Mode {
 
 export interface PassSettings {
   readonly numTokens: number;
-  readonly temperature: number;
+  /** Of the prompts, in turn. */
+  readonly temperatures: readonly number[];
 }
 
 /** A target and its draft model, opened once for all modes. */
@@ -65,11 +66,16 @@ export class BenchPair implements AsyncDisposable {
   }
 
   /** @param proposers empty for plain decoding */
-  mode(name: string, proposers: readonly ProposerName[], maxSequences: number): Mode {
+  mode(
+    name: string,
+    proposers: readonly ProposerName[],
+    maxSequences: number,
+    draft: ModelRunner = this.draft,
+  ): Mode {
     const needsDraft = proposers.includes('draft') || proposers.includes('staged');
     const speculator = new Speculator({
       policy: new Controller(),
-      drafter: needsDraft ? new Drafter(this.draft, maxSequences) : null,
+      drafter: needsDraft ? new Drafter(draft, maxSequences) : null,
       outputs: proposers.includes('suffix') ? new OutputStore() : null,
       proposers: new Set(proposers),
       maxDraftTokens: 8,
@@ -98,15 +104,32 @@ export class BenchPair implements AsyncDisposable {
   }
 }
 
+/** A draft model that costs what `runner` costs and is always wrong: its logits, the other way round. */
+export function useless(runner: ModelRunner): ModelRunner {
+  const { vocabSize } = runner.shape;
+  return {
+    shape: runner.shape,
+    async run(input) {
+      const output = await runner.run(input);
+      for (let start = 0; start < output.logits.length; start += vocabSize) {
+        output.logits.subarray(start, start + vocabSize).reverse();
+      }
+      return output;
+    },
+    close: () => runner.close(),
+  };
+}
+
 async function runPass(
   engine: Engine,
   prompts: readonly (readonly number[])[],
-  { numTokens, temperature }: PassSettings,
+  { numTokens, temperatures }: PassSettings,
 ): Promise<Pass> {
-  const sampling = { ...jobOf().sampling, temperature, seed: 7 };
-  const jobs = prompts.map((prompt) =>
-    jobOf({ prompts: [[...prompt]], sampling, maxTokens: numTokens, ignoreEos: true }),
-  );
+  const jobs = prompts.map((prompt, i) => {
+    const temperature = temperatures[i % temperatures.length]!;
+    const sampling = { ...jobOf().sampling, temperature, seed: 7 };
+    return jobOf({ prompts: [[...prompt]], sampling, maxTokens: numTokens, ignoreEos: true });
+  });
   const outputById = new Map<string, number[]>(jobs.map(({ id }) => [id, []]));
   let [numDrafts, numDraftTokens] = [0, 0];
   const numAcceptedPerPosition: number[] = [];
