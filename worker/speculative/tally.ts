@@ -8,50 +8,47 @@ export interface VerifiedDraft {
   readonly numAccepted: number;
 }
 
+interface Counts {
+  numDrafts: number;
+  numDraftTokens: number;
+  readonly numAcceptedPerPosition: number[];
+}
+
 /** Counts what each proposer put forward and what was kept, for those who watch. */
 export class DraftTally {
-  readonly #statsByProposer = new Map<
-    ProposerName,
-    { numDrafts: number; numDraftTokens: number; numAcceptedPerPosition: number[] }
-  >();
+  readonly #countsByProposer = new Map<ProposerName, Counts>();
 
   add({ proposer, numDrafted, numAccepted }: VerifiedDraft): void {
-    const stats = this.#statsByProposer.get(proposer) ?? {
+    const numAcceptedPerPosition = Array.from({ length: numDrafted }, (_, i) =>
+      i < numAccepted ? 1 : 0,
+    );
+    this.#count(proposer, { numDrafts: 1, numDraftTokens: numDrafted, numAcceptedPerPosition });
+  }
+
+  merge(other: DraftTally): void {
+    for (const [proposer, counts] of other.#countsByProposer) this.#count(proposer, counts);
+  }
+
+  #count(proposer: ProposerName, more: Counts): void {
+    const counts = this.#countsByProposer.get(proposer) ?? {
       numDrafts: 0,
       numDraftTokens: 0,
       numAcceptedPerPosition: [],
     };
-    this.#statsByProposer.set(proposer, stats);
-    stats.numDrafts += 1;
-    stats.numDraftTokens += numDrafted;
-    for (let i = 0; i < numDrafted; i += 1) {
-      stats.numAcceptedPerPosition[i] =
-        (stats.numAcceptedPerPosition[i] ?? 0) + (i < numAccepted ? 1 : 0);
+    this.#countsByProposer.set(proposer, counts);
+    counts.numDrafts += more.numDrafts;
+    counts.numDraftTokens += more.numDraftTokens;
+    for (const [i, count] of more.numAcceptedPerPosition.entries()) {
+      counts.numAcceptedPerPosition[i] = (counts.numAcceptedPerPosition[i] ?? 0) + count;
     }
   }
 
-  merge(other: DraftTally): void {
-    for (const { proposer, numDrafts, numDraftTokens, numAcceptedPerPosition } of other.stats) {
-      const stats = this.#statsByProposer.get(proposer) ?? {
-        numDrafts: 0,
-        numDraftTokens: 0,
-        numAcceptedPerPosition: [],
-      };
-      this.#statsByProposer.set(proposer, stats);
-      stats.numDrafts += numDrafts;
-      stats.numDraftTokens += numDraftTokens;
-      for (const [i, count] of numAcceptedPerPosition.entries()) {
-        stats.numAcceptedPerPosition[i] = (stats.numAcceptedPerPosition[i] ?? 0) + count;
-      }
-    }
-  }
-
-  get stats(): (ProposerStats & { readonly proposer: ProposerName })[] {
-    return Array.from(this.#statsByProposer, ([proposer, stats]) => ({
+  get stats(): ProposerStats[] {
+    return Array.from(this.#countsByProposer, ([proposer, counts]) => ({
       proposer,
-      numDrafts: stats.numDrafts,
-      numDraftTokens: stats.numDraftTokens,
-      numAcceptedPerPosition: [...stats.numAcceptedPerPosition],
+      numDrafts: counts.numDrafts,
+      numDraftTokens: counts.numDraftTokens,
+      numAcceptedPerPosition: [...counts.numAcceptedPerPosition],
     }));
   }
 
