@@ -2,6 +2,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { RequestId } from '../../shared/ids.ts';
 import type { GenerationEnd, GenerationEvent, Generator } from '../queue/generation.ts';
 import type { Log } from './log.ts';
+import { SpeculationMetrics } from './speculation-metrics.ts';
 
 const TIME_BUCKETS_S = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30];
 
@@ -12,6 +13,7 @@ export class Metrics {
   readonly #tokens: Counter;
   readonly #firstTokens: Histogram;
   readonly #gaps: Histogram;
+  readonly #speculation: SpeculationMetrics;
 
   constructor(labels: Readonly<Record<string, string>>) {
     this.registry.setDefaultLabels(labels);
@@ -35,6 +37,7 @@ export class Metrics {
       buckets: TIME_BUCKETS_S,
       registers,
     });
+    this.#speculation = new SpeculationMetrics(this.registry);
     this.#gaps = new Histogram({
       name: 'rivulet_token_gap_seconds',
       help: 'Between the outputs of one request',
@@ -94,7 +97,8 @@ export class Metrics {
     };
   }
 
-  #count({ usage }: GenerationEnd): void {
+  #count({ usage, speculation }: GenerationEnd): void {
+    this.#speculation.add(speculation);
     this.#tokens.inc({ kind: 'prompt' }, usage.promptTokens);
     this.#tokens.inc({ kind: 'cached' }, usage.cachedTokens);
     this.#tokens.inc({ kind: 'output' }, usage.completionTokens);
