@@ -46,7 +46,7 @@ async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array
 
 function decodeUtf8(bytes: Uint8Array): string {
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: false }).decode(bytes);
   } catch (cause) {
     throw new PlatformError('invalid_request', 'the body is not valid UTF-8', { cause });
   }

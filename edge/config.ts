@@ -62,3 +62,23 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
     app: toAppOptions(env),
   } as const;
 }
+
+const bindingsSchema = appEnvironmentSchema.extend({
+  REDIS_URL: z.url({ protocol: /^rediss?$/ }),
+  /** Durable Objects over which requests are spread. Each has two connections to Redis while it is busy. */
+  NUM_HUBS: z.coerce.number().int().min(1).max(1024).default(4),
+});
+
+/** Names of the bindings that `loadWorkersConfig` reads. */
+export const WORKERS_VARIABLES: readonly string[] = Object.keys(bindingsSchema.shape);
+
+/**
+ * The same on Workers, of bindings.
+ *
+ * @throws {Error} listing every binding that is missing or wrong
+ */
+export function loadWorkersConfig(bindings: object) {
+  const parsed = bindingsSchema.safeParse(bindings);
+  if (!parsed.success) throw new Error(`bad environment\n${z.prettifyError(parsed.error)}`);
+  return { numHubs: parsed.data.NUM_HUBS, app: toAppOptions(parsed.data) } as const;
+}

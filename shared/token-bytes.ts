@@ -112,7 +112,7 @@ const byteByCharacter: ReadonlyMap<string, number> = new Map(
 );
 
 function decodeUtf8(pieces: readonly Uint8Array[]): string {
-  const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+  const decoder = new TextDecoder('utf-8', { fatal: false, ignoreBOM: true });
   let text = '';
   for (const piece of pieces) text += decoder.decode(piece, { stream: true });
   return text + decoder.decode();

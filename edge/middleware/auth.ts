@@ -17,7 +17,7 @@ interface KnownKey {
  * @param apiKeys `null` for a service open to all
  */
 export function authenticate(apiKeys: ReadonlyMap<string, TenantId> | null) {
-  let known: Promise<readonly KnownKey[]> | null = null;
+  let known: readonly KnownKey[] | null = null; // not a promise: on Workers that belongs to one request
   return createMiddleware<AppEnv>(async (c, next) => {
     if (apiKeys === null) {
       c.set('tenant', DEFAULT_TENANT);
@@ -27,8 +27,8 @@ export function authenticate(apiKeys: ReadonlyMap<string, TenantId> | null) {
     if (key === undefined) {
       throw new PlatformError('unauthenticated', 'send an API key as "Authorization: Bearer KEY"');
     }
-    known ??= digestKeys(apiKeys);
-    const tenant = findTenant(await known, await digestOf(key));
+    known ??= await digestKeys(apiKeys);
+    const tenant = findTenant(known, await digestOf(key));
     if (tenant === null) throw new PlatformError('unauthenticated', 'the API key is not known');
     c.set('tenant', tenant);
     return next();

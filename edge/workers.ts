@@ -1,0 +1,21 @@
+import { env } from 'cloudflare:workers';
+import { createApp } from './app.ts';
+import { loadWorkersConfig } from './config.ts';
+import { HubTransport } from './transport/hub-transport.ts';
+
+export { Hub } from './transport/hub.ts';
+
+const config = loadWorkersConfig(env);
+
+/** The app on Cloudflare Workers. Promises and streams belong to a request there; so each gets a transport. */
+const app = createApp(
+  () =>
+    new HubTransport({
+      numHubs: config.numHubs,
+      send: (hub, call) =>
+        env.HUB.getByName(`hub-${hub}`).fetch('https://hub/', { method: 'POST', body: call }),
+    }),
+  config.app,
+);
+
+export default app;
