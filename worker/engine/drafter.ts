@@ -180,6 +180,7 @@ class Drafting {
     const unread = sequence.tokenIds.slice(row.numTokens);
     const drafted = this.#tokenIds.slice(this.#tokenIds.length - this.#numUnreadDrafted());
     const pending = [...unread, ...drafted];
+    invariant(pending.length > 0, 'the draft model has read more than there is');
     if (pending.length > room) {
       this.#isDone = true; // the prompt comes first
       const tokenIds = pending.slice(0, room);
