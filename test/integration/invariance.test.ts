@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { WeightFormat } from '../../worker/model/builder.ts';
+import { WEIGHT_FORMATS, type WeightFormat } from '../../worker/model/builder.ts';
 import { type OpenModel, openModel } from '../../worker/model/open-model.ts';
 import type { ModelRunner } from '../../worker/model/runner.ts';
 import { CONFIGS } from '../support/architectures.ts';
@@ -20,18 +20,26 @@ function checkpointOf(name: string): string {
   return modelDir;
 }
 
-const MODELS: { modelDir: string; weightFormat: WeightFormat }[] = [
-  { modelDir: target, weightFormat: 'fp32' },
-  { modelDir: checkpointOf('llama, grouped heads'), weightFormat: 'fp32' },
-  { modelDir: checkpointOf('llama, every head its own'), weightFormat: 'fp32' },
-  { modelDir: checkpointOf('llama, one key-value head'), weightFormat: 'fp32' },
-  { modelDir: checkpointOf('llama, wide heads'), weightFormat: 'fp32' },
-  { modelDir: checkpointOf('llama, broad heads'), weightFormat: 'fp32' },
-  { modelDir: checkpointOf('llama, dynamic'), weightFormat: 'fp32' },
-  { modelDir: checkpointOf('mistral, sliding window'), weightFormat: 'fp32' },
-  { modelDir: checkpointOf('qwen2'), weightFormat: 'fp32' },
-  { modelDir: checkpointOf('qwen3'), weightFormat: 'fp32' },
-  { modelDir: checkpointOf('gpt2'), weightFormat: 'fp32' },
+/** Checkpoints of each kind of attention, and in which formats beside fp32 they are read. */
+const FORMATS_BY_NAME: Readonly<Record<string, readonly WeightFormat[]>> = {
+  'llama, grouped heads': ['int8', 'q8', 'q4'],
+  'llama, every head its own': [],
+  'llama, one key-value head': ['int8'],
+  'llama, wide heads': [],
+  'llama, broad heads': ['q8', 'q4'],
+  'llama, dynamic': [],
+  'mistral, sliding window': ['int8'],
+  qwen2: ['q8'],
+  qwen3: ['int8', 'q4'],
+  gpt2: ['int8', 'q8', 'q4'],
+};
+
+const MODELS = [
+  ...WEIGHT_FORMATS.map((weightFormat) => ({ modelDir: target, weightFormat })),
+  ...Object.entries(FORMATS_BY_NAME).flatMap(([name, formats]) => {
+    const modelDir = checkpointOf(name);
+    return (['fp32', ...formats] as const).map((weightFormat) => ({ modelDir, weightFormat }));
+  }),
 ];
 
 interface Reading {

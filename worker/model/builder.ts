@@ -2,8 +2,13 @@ import type { ModelConfig } from './config.ts';
 import type { Graph } from './graph.ts';
 import type { Weights } from './weights.ts';
 
-/** How weights are stored and multiplied. */
-export type WeightFormat = 'fp32';
+/**
+ * How weights are stored and multiplied: as floats, as int8 with a scale per output, or as blocks of
+ * 8- or 4-bit numbers with a scale each.
+ */
+export const WEIGHT_FORMATS = ['fp32', 'int8', 'q8', 'q4'] as const;
+
+export type WeightFormat = (typeof WEIGHT_FORMATS)[number];
 
 /** What runs the graph: not every operator exists on each. */
 export type ExecutionProvider = 'cpu' | 'webgpu';

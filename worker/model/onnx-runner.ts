@@ -151,6 +151,8 @@ export async function openSession(
             allow_spinning: hasSpinningThreads ? '1' : '0',
             spin_duration_us: SPIN_DURATION_US,
           },
+          // Processors without VNNI would cut off sums of uint8 and int8 products.
+          x64quantprecision: '1',
           // A node that went back to the CPU would take the cache with it.
           disable_cpu_ep_fallback: executionProvider === 'webgpu' ? '1' : '0',
         },

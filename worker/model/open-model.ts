@@ -4,6 +4,7 @@ import type { ExecutionProvider, WeightFormat } from './builder.ts';
 import { type Checkpoint, openCheckpoint } from './checkpoint.ts';
 import { digestFiles } from './digest.ts';
 import { ensureGraph } from './graph-cache.ts';
+import { ModelError } from './model-error.ts';
 import { OnnxRunner, openSession } from './onnx-runner.ts';
 import { processorClass } from './processor.ts';
 import type { ModelRunner } from './runner.ts';
@@ -35,6 +36,11 @@ export interface OpenModel {
  */
 export async function openModel(options: ModelOptions): Promise<OpenModel> {
   const { cacheDir, executionProvider, weightFormat } = options;
+  if (executionProvider === 'webgpu' && weightFormat === 'int8') {
+    throw new ModelError(
+      'the weight format int8 runs on the CPU only; on webgpu choose fp32, q8 or q4',
+    );
+  }
   const checkpoint = openCheckpoint(options.modelDir);
   const { config } = checkpoint;
   try {

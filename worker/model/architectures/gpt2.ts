@@ -9,6 +9,7 @@ import {
   splitHeads,
 } from '../attention.ts';
 import type { Builder } from '../builder.ts';
+import { embed } from '../embedding.ts';
 import { float, MICROSOFT, type Value } from '../graph.ts';
 import { addHead } from '../head.ts';
 import { linear } from '../linear.ts';
@@ -34,14 +35,15 @@ export function buildGpt2(builder: Builder): void {
   const tokenIds = graph.input('tokenIds', 'int32', ['rows', 'newTokens']);
   const positions = graph.input('positions', 'int32', ['rows', 'newTokens']);
   const shared = addAttentionInputs(builder);
-  const table = (name: string, numRows: number) =>
-    graph.weight(name, weights.tensor(name, [numRows, hiddenSize]));
-  const embedding = table(`${prefix}wte.weight`, vocabSize);
-  const positionTable = table(`${prefix}wpe.weight`, maxSequenceTokens);
+  const table = (name: string, numRows: number) => ({
+    name: `${prefix}${name}`,
+    tensor: weights.tensor(`${prefix}${name}`, [numRows, hiddenSize]),
+  });
+  const embedding = table('wte.weight', vocabSize);
 
   let residual = graph.node('Add', [
-    graph.node('Gather', [embedding, tokenIds]),
-    graph.node('Gather', [positionTable, positions]),
+    embed(builder, tokenIds, embedding),
+    embed(builder, positions, table('wpe.weight', maxSequenceTokens)),
   ]);
   let update: Update | null = null;
   for (let layer = 0; layer < numLayers; layer += 1) {
@@ -53,7 +55,7 @@ export function buildGpt2(builder: Builder): void {
     residual = mlpIn.residual;
   }
   const { normed } = addNorm(builder, residual, update, `${prefix}ln_f`);
-  const headName = config.isHeadTied ? embedding : 'lm_head.weight';
+  const headName = config.isHeadTied ? embedding.name : 'lm_head.weight';
   const head = weights.tensor(headName, [vocabSize, hiddenSize]);
   addHead(builder, normed, { name: headName, tensor: head });
 }

@@ -10,10 +10,13 @@ import {
   splitHeads,
 } from '../attention.ts';
 import type { Builder } from '../builder.ts';
+import { embed } from '../embedding.ts';
 import { float, MICROSOFT, type Value } from '../graph.ts';
 import { addHead } from '../head.ts';
 import { linear } from '../linear.ts';
 import { concatRows, scale } from '../tensor.ts';
+
+const EMBEDDING = 'model.embed_tokens.weight';
 
 interface SharedInputs extends AttentionInputs {
   readonly cos: Value; // [rows, newTokens, headDim / 2]
@@ -38,10 +41,9 @@ export function buildLlama(builder: Builder): void {
     sin: graph.input('sin', 'float32', rotation),
     ...addAttentionInputs(builder),
   };
-  const table = weights.tensor('model.embed_tokens.weight', [vocabSize, hiddenSize]);
-  const embedding = graph.weight('model.embed_tokens.weight', table);
+  const table = weights.tensor(EMBEDDING, [vocabSize, hiddenSize]);
 
-  let residual = graph.node('Gather', [embedding, tokenIds]);
+  let residual = embed(builder, tokenIds, { name: EMBEDDING, tensor: table });
   let update: Value | null = null;
   for (let layer = 0; layer < numLayers; layer += 1) {
     const prefix = `model.layers.${layer}`;
@@ -57,7 +59,7 @@ export function buildLlama(builder: Builder): void {
     residual = mlpIn.residual;
   }
   const { normed } = addNorm(builder, residual, update, 'model.norm.weight');
-  const headName = config.isHeadTied ? embedding : 'lm_head.weight';
+  const headName = config.isHeadTied ? EMBEDDING : 'lm_head.weight';
   const head = weights.tensor(headName, [vocabSize, hiddenSize]);
   addHead(builder, normed, { name: headName, tensor: head });
 }
