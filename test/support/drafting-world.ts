@@ -60,7 +60,7 @@ export interface WorldOptions {
 }
 
 interface SimulatedSequence {
-  readonly regime: Regime;
+  regime: Regime;
   /** Its tokens are 0, 1, 2 ...; a drafted -1 is a wrong one. */
   length: number;
 }
@@ -75,8 +75,35 @@ export class DraftingWorld {
     this.#options = options;
   }
 
-  static sequenceOf(regime: Regime): SimulatedSequence {
-    return { regime, length: 0 };
+  /** Tokens per millisecond so far. */
+  get rate(): number {
+    return this.numTokens / this.ms;
+  }
+
+  /**
+   * Runs sequences of 150 tokens, one after the other in each row.
+   *
+   * @param regimeOf what a sequence is like at some length
+   */
+  run(
+    policy: DraftPolicy,
+    { numRows, numSteps }: { readonly numRows: number; readonly numSteps: number },
+    regimeOf: (sequence: { readonly serial: number; readonly length: number }) => Regime,
+  ): void {
+    let serial = 0;
+    const sequences: (SimulatedSequence & { serial: number })[] = [];
+    for (let step = 0; step < numSteps; step += 1) {
+      for (let row = 0; row < numRows; row += 1) {
+        let sequence = sequences[row];
+        if (sequence === undefined || sequence.length >= 150) {
+          sequence = { serial, length: 0, regime: regimeOf({ serial, length: 0 }) };
+          serial += 1;
+          sequences[row] = sequence;
+        }
+        sequence.regime = regimeOf(sequence);
+      }
+      this.step(policy, sequences);
+    }
   }
 
   step(policy: DraftPolicy, sequences: readonly SimulatedSequence[]): void {

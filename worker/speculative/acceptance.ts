@@ -23,7 +23,7 @@ const POOLED_TOKENS = 6;
 const WORKER_MEMORY = 600;
 const SEQUENCE_MEMORY = 40;
 /** How many tokens a sequence is assumed to have behaved like any other. */
-const SEQUENCE_PRIOR_TOKENS = 3;
+const SEQUENCE_PRIOR_TOKENS = 6;
 
 const NUM_BUCKETS = PRIOR_RATES_BY_MATCH.length;
 
@@ -199,10 +199,10 @@ function addToOdds(odds: Odds, isAccepted: boolean, expected: number): void {
 /** By how much a sequence's odds of acceptance exceed those of any sequence. */
 function oddsFactor(odds: Odds | undefined): number {
   if (odds === undefined) return 1;
-  const prior = SEQUENCE_PRIOR_TOKENS;
-  const accepted = (odds.accepted + prior) / (odds.expectedAccepted + prior);
-  const rejected = (odds.rejected + prior) / (odds.expectedRejected + prior);
-  return accepted / rejected;
+  const { accepted, rejected, expectedAccepted, expectedRejected } = odds;
+  const weight = SEQUENCE_PRIOR_TOKENS / (expectedAccepted + expectedRejected);
+  const acceptedOdds = accepted / expectedAccepted + weight;
+  return acceptedOdds / (rejected / expectedRejected + weight);
 }
 
 function shifted(rate: number, factor: number): number {

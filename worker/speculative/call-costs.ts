@@ -16,6 +16,11 @@ const SHAPE_DRIFT = 0.001 ** 2;
 /** A call this many deviations off counts for no more; two in a row on one side, and the machine has changed. */
 const MAX_DEVIATIONS = 2.5;
 const CHANGE_DOUBT = 0.3 ** 2;
+/** By how many deviations, and by what part at most, a shape that was not called for long is thought cheaper. */
+const HOPE = 2;
+const MAX_HOPE = 0.1;
+/** The same of one between others that was never called. */
+const UNTRIED_HOPE = 0.03;
 
 /** What a token and a row more cost, as a part of the call, before anything else is known: little, so that they are tried. */
 const PRIOR_TOKEN_COST = 0.04;
@@ -54,7 +59,9 @@ export class MachineSpeed {
     if (isOff !== 0 && isOff === this.#wasOff) this.#slowness.variance += CHANGE_DOUBT;
     this.#wasOff = isOff;
 
-    const variance = this.#slowness.variance + shape.variance + noise;
+    // What surprises is likely to be noise, and to say little, as in a Student's t distribution.
+    const doubtful = Math.max(noise, (surprise / 2) ** 2);
+    const variance = this.#slowness.variance + shape.variance + doubtful;
     const limit = MAX_DEVIATIONS * Math.sqrt(variance);
     const bounded = Math.max(-limit, Math.min(limit, surprise));
     for (const belief of [this.#slowness, shape]) {
@@ -76,7 +83,8 @@ interface Point {
 
 /**
  * What calls of a model cost, learned from those that were made. A shape that was not tried lies on the line
- * between those around it.
+ * between those around it. One that was not called for long is thought somewhat cheaper than it was, so that
+ * it is tried again where it comes close, and a wrong idea of it does not last.
  */
 export class CallCosts {
   readonly #speed: MachineSpeed;
@@ -155,14 +163,17 @@ export class CallCosts {
       return last.ms + this.#tokenMs(numRows) * (numNewTokens - last.numNewTokens);
     }
     const above = points[next]!;
-    if (above.numNewTokens === numNewTokens) return above.ms;
+    if (above.numNewTokens === numNewTokens) {
+      const drift = Math.sqrt(SHAPE_DRIFT * (this.#speed.numCalls - above.lastCall));
+      return above.ms * (1 - Math.min(MAX_HOPE, HOPE * drift));
+    }
     if (next === 0) {
       const ms = above.ms - this.#tokenMs(numRows) * (above.numNewTokens - numNewTokens);
       return Math.max(ms, above.ms / 4);
     }
     const below = points[next - 1]!;
     const part = (numNewTokens - below.numNewTokens) / (above.numNewTokens - below.numNewTokens);
-    return (1 - part) * below.ms + part * above.ms;
+    return (1 - UNTRIED_HOPE) * ((1 - part) * below.ms + part * above.ms);
   }
 
   /** What another token costs beyond those measured: as between the two ends, here or for the nearest rows. */

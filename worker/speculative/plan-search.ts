@@ -52,17 +52,24 @@ export function searchPlan(
     ...rows.flatMap((row) => row.lookups.map(({ length }) => length - 1)),
   );
 
-  let best = { draft: 0, lookup: 0, tokens: rows.length + numOthers, ms: costs.callMs[0]! };
+  let best = {
+    draft: 0,
+    lookup: 0,
+    leastGain: 0,
+    tokens: rows.length + numOthers,
+    ms: costs.callMs[0]!,
+  };
   let bestRate = (MARGIN * best.tokens) / best.ms;
   for (let draft = 0; draft <= Math.min(maxDraft, maxLength); draft += 1) {
+    const leastGain = draft === 0 ? 0 : bestRate * rowMs(costs, draft, rows.length);
     for (let lookup = 0; lookup <= Math.min(maxLookup, maxLength); lookup += 1) {
       if (draft === 0 && lookup === 0) continue;
-      const { tokens, numDrafting } = expectTokens(rows, lookups, { draft, lookup });
+      const { tokens, numDrafting } = expectTokens(rows, lookups, { draft, lookup, leastGain });
       const drafting = numDrafting === 0 ? { ms: 0, longest: 0 } : costs.draft(draft, numDrafting);
       const ms = drafting.ms + msBetween(costs.callMs, Math.max(lookup, drafting.longest));
       const rate = (tokens + rows.length + numOthers) / ms;
       if (rate <= bestRate) continue;
-      best = { draft, lookup, tokens: tokens + rows.length + numOthers, ms };
+      best = { draft, lookup, leastGain, tokens: tokens + rows.length + numOthers, ms };
       bestRate = rate;
     }
   }
@@ -74,20 +81,29 @@ export function searchPlan(
 interface Lengths {
   readonly draft: number;
   readonly lookup: number;
+  /** By how much the draft model's draft must exceed the lookup to be worth a row more in its runs. */
+  readonly leastGain: number;
+}
+
+/** What the last of so many rows adds to the cost of their drafts. */
+function rowMs({ draft }: SearchCosts, length: number, numRows: number): number {
+  if (numRows < 2) return 0;
+  return Math.max(0, draft(length, numRows).ms - draft(length, numRows - 1).ms);
 }
 
 function expectTokens(
   rows: readonly SearchRow[],
   lookups: readonly Float64Array[],
-  { draft, lookup }: Lengths,
+  { draft, lookup, leastGain }: Lengths,
 ): { tokens: number; numDrafting: number } {
   let tokens = 0;
   let numDrafting = 0;
   for (let i = 0; i < rows.length; i += 1) {
     const lookedUp = lookups[i]![lookup]!;
     const drafted = draftedAt(rows[i]!, draft);
-    if (drafted > lookedUp) numDrafting += 1;
-    tokens += Math.max(drafted, lookedUp);
+    const isDrafting = drafted - lookedUp > leastGain;
+    if (isDrafting) numDrafting += 1;
+    tokens += isDrafting ? drafted : lookedUp;
   }
   return { tokens, numDrafting };
 }
@@ -107,10 +123,14 @@ function bestByLength(lookups: readonly Float64Array[], maxLength: number): Floa
   return best;
 }
 
-function choose(row: SearchRow, lookups: Float64Array, { draft, lookup }: Lengths): RowChoice {
+function choose(
+  row: SearchRow,
+  lookups: Float64Array,
+  { draft, lookup, leastGain }: Lengths,
+): RowChoice {
   const lookedUp = lookups[lookup]!;
   const drafted = draftedAt(row, draft);
-  if (drafted > lookedUp) {
+  if (drafted - lookedUp > leastGain) {
     return { lookup: null, length: Math.min(draft, row.drafted!.length - 1) };
   }
   if (lookedUp === 0) return NOTHING;

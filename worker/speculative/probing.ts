@@ -4,8 +4,8 @@ const MAX_SEQUENCE_PAUSE = 32;
 const MAX_WORKER_PAUSE = 1024;
 
 /** Part of all time that probes may cost, and the plain steps' worth that a new worker may spend at once. */
-const PROBING_SHARE = 0.006;
-const GRANTED_STEPS = 4;
+const PROBING_SHARE = 0.004;
+const GRANTED_STEPS = 3;
 
 /** Lengths of a draft that is but a trial, in turn: what each costs must stay known. */
 const LENGTHS = [2, 1] as const;

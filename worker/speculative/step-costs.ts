@@ -1,7 +1,6 @@
-import type { AcceptanceModel } from './acceptance.ts';
+import { type AcceptanceModel, MAX_PLACES } from './acceptance.ts';
 import { CallCosts, MachineSpeed } from './call-costs.ts';
-import type { SearchCosts } from './plan-search.ts';
-import { msBetween } from './plan-search.ts';
+import { msBetween, type SearchCosts } from './plan-search.ts';
 import type { CallCost, Candidate, DraftCost } from './policy.ts';
 import type { ProposerName } from './proposer.ts';
 
@@ -13,7 +12,7 @@ export function isModel(proposer: ProposerName): proposer is ModelProposer {
 }
 
 /** Calls of a shape before what is said of it goes without doubt. */
-const ENOUGH_CALLS = 2;
+const ENOUGH_CALLS = 3;
 /** Steps after which staged drafting is compared with unstaged again. */
 const COMPARE_EVERY = 50;
 /** A run of the draft model, as a part of the target's, before any was measured. */
@@ -108,6 +107,7 @@ export class StepCostModel {
   }
 
   observeCall(cost: CallCost): void {
+    if (cost.numNewTokens > 1 + MAX_PLACES) return; // part of a prompt
     this.#target.observe(cost);
   }
 
