@@ -8,7 +8,14 @@ import { describeSpeculation } from '../support/speculation-conformance.ts';
 import { SpeculationGrid } from '../support/speculation-grid.ts';
 
 /** Every proposer that the engine can use. */
-const PROPOSERS: readonly ProposerName[] = ['draft', 'staged', 'ngram', 'suffix'];
+const PROPOSERS: readonly ProposerName[] = [
+  'prediction',
+  'ngram',
+  'suffix',
+  'lookahead',
+  'draft',
+  'staged',
+];
 const LENGTHS = [0, 1, 2, 3, 4, 5, 6, 7, 8];
 
 /** `RIVULET_FULL=1`: every style in every cell, twice, rather than as many requests as a cell has rows. */

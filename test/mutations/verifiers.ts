@@ -102,7 +102,12 @@ export const VERIFIERS: readonly Mutant[] = [
   },
   {
     name: 'NaN of a draft ends the request',
-    patches: [selector('if (isBroken && numTokens > numKnown)', 'if (isBroken && numTokens < 0)')],
+    patches: [
+      selector(
+        'if (isBroken && sequence.canSpeculate && numTokens >= numKnown)',
+        'if (isBroken && numTokens < 0)',
+      ),
+    ],
     tests: SPECULATION_TESTS,
   },
 ];

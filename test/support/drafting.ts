@@ -4,7 +4,7 @@ import { OutputStore } from '../../worker/speculative/output-store.ts';
 import { type ChoiceSoFar, EngineDriver, engineJob } from './engine-driver.ts';
 import { createSpeculator, type ModelPair, type SpeculatorOptions } from './model-pair.ts';
 import { PLAIN_PARAMS } from './plain-sampling.ts';
-import { outcomeOf } from './speculation-cases.ts';
+import { outcomeOf, predictionOf } from './speculation-cases.ts';
 
 export interface DraftingOptions extends Partial<SpeculatorOptions> {
   readonly prefixCacheBytes?: number;
@@ -84,4 +84,9 @@ export async function finish(driver: EngineDriver, jobs: readonly Job[]): Promis
   for (const job of jobs) driver.start(job);
   await driver.finish();
   return jobs.map((job) => outcomeOf(driver, job));
+}
+
+/** The jobs of clients who know nearly what is coming. */
+export function predicted(jobs: readonly Job[], outcomes: readonly ChoiceSoFar[]): Job[] {
+  return jobs.map((job, i) => ({ ...job, prediction: predictionOf(outcomes[i]!.tokenIds) }));
 }

@@ -127,13 +127,8 @@ export class Drafter {
         const rows = Array.from({ length: read.numLogits }, (_, i) =>
           logits.subarray((firstLogits + i) * vocabSize, (firstLogits + i + 1) * vocabSize),
         );
-        const from = { newKeys, newValues, numNewTokens, row };
-        const { length } = read.tokenIds;
-        if (rows.some((each) => Number.isNaN(each[0])) || !this.#cache.accepts(length, from)) {
-          read.drafting.giveUp();
-          continue;
-        }
         const numKept = read.drafting.take(read, rows, this.#chooser);
+        const from = { newKeys, newValues, numNewTokens, row };
         if (!this.#cache.accepts(numKept, from)) read.drafting.stop();
         else appends.push(() => this.#cache.append(read.row, numKept, from));
       }
@@ -190,12 +185,6 @@ class Drafting {
     const guess = numGuess > 0 ? (lookup?.(this.#tokenIds) ?? []).slice(0, numGuess) : [];
     const tokenIds = [...pending, ...guess];
     return { drafting: this, row, tokenIds, numLogits: guess.length + 1, guess };
-  }
-
-  /** The model gives NaN: the target must do without it. */
-  giveUp(): void {
-    this.#isDone = true;
-    this.#request.sequence.forgoDrafts();
   }
 
   #numUnreadDrafted(): number {

@@ -109,7 +109,7 @@ export class Engine {
           ? this.#selector.chooseSide(chunk, side, logits, firstSideLogits)
           : [];
         const output = this.#selector.select(chunk, logits, firstLogits);
-        if (side) {
+        if (side && output.newTokenIds.length > 0) {
           this.#speculator?.takeSide(chunk.sequence, sideTokenIds, output.newTokenIds.length);
         }
         results.push([output, { newKeys, newValues, numNewTokens, row }]);

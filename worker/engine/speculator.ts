@@ -132,7 +132,7 @@ export class Speculator {
   /** Tokens to be read beside those of a chunk, if its row has columns for their keys. */
   sideTokensFor(sequence: Sequence, numTokens: number): SideTokens | null {
     const side = this.#drafteeBySequence.get(sequence)?.sideTokens ?? null;
-    if (side === null || !sequence.isDecoding) return null;
+    if (side === null || !sequence.isDecoding || !sequence.canSpeculate) return null;
     const numColumns = (sequence.numComputedTokens % BLOCK_SIZE) + numTokens;
     return numColumns + side.tokenIds.length <= TAIL_CAPACITY ? side : null;
   }

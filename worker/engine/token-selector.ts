@@ -47,8 +47,8 @@ export class TokenSelector {
       verified: null,
       isBroken,
     };
-    if (isBroken && numTokens > numKnown) {
-      // Perhaps by the draft: a NaN of its keys reaches the tokens before it. Read again without.
+    if (isBroken && sequence.canSpeculate && numTokens >= numKnown) {
+      // Perhaps by a guess: NaN among keys reaches the tokens before them. Read again without.
       sequence.forgoDrafts();
       return { ...nothing, isBroken: false, numKept: 0, finishReason: null };
     }

@@ -130,7 +130,7 @@ describe('TokenSelector', () => {
   });
 
   it('keeps nothing of a draft with NaN, and wants the sequence read without', () => {
-    const sequence = readSequence(2);
+    const sequence = readSequence(2, { canSpeculate: true });
     sequence.propose('ngram', [6]);
     const logits = logitsOf(6, 7);
     logits.fill(NaN, vocabSize);
