@@ -168,14 +168,11 @@ export class SuffixAutomaton {
       from !== NONE && this.#edges.redirect(from, tokenId, target, clone);
       from = this.#links[from]!
     );
-    const suffix = this.#suffix;
-    if (suffix.state === target && suffix.length <= length) {
-      this.#suffix = { state: clone, length: suffix.length };
-    }
     return clone;
   }
 
   #extendSuffix(tokenId: TokenId): void {
+    // Its state may have been split; it still is that of a suffix, and the links lead to the right one.
     const { state, length } = this.#suffix;
     const extended = { state: this.#edges.target(state, tokenId), length: length + 1 };
     this.#suffix = this.#shortened(extended, this.#maxMatch + 1);

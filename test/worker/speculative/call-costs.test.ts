@@ -66,6 +66,14 @@ describe('CallCosts', () => {
     expectAbout(costs.estimate({ numRows: 1, numNewTokens: 4 })!, 15);
   });
 
+  it('gets over two slow calls of a shape, one after the other, in two more', () => {
+    const costs = new CallCosts(new MachineSpeed());
+    for (let i = 0; i < 5; i += 1) costs.observe({ numRows: 1, numNewTokens: 1, ms: 10 });
+    for (const ms of [30, 35, 15, 15]) costs.observe({ numRows: 1, numNewTokens: 4, ms });
+    expect(costs.estimate({ numRows: 1, numNewTokens: 4 })! / 15).toBeLessThan(1.1);
+    expectAbout(costs.estimate({ numRows: 1, numNewTokens: 1 })!, 10);
+  });
+
   it('thinks a shape cheaper the longer it was not called, up to a tenth', () => {
     const costs = new CallCosts(new MachineSpeed());
     for (let i = 0; i < 10; i += 1) costs.observe({ numRows: 1, numNewTokens: 4, ms: 15 });

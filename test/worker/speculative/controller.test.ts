@@ -124,6 +124,30 @@ describe('Controller', () => {
     },
   );
 
+  it('drafts again within a few steps of a first success', () => {
+    const controller = new Controller();
+    const sequence = {};
+    const candidates = [{ proposer: 'draft', maxTokens: 4, matchLength: 0 }] as const;
+    /** @returns the tokens drafted, all right or all wrong */
+    const step = (isRight: boolean) => {
+      const numDrafted = controller.plan([{ sequence, candidates }])[0]?.numTokens ?? 0;
+      const numNewTokens = 1 + numDrafted;
+      controller.observeCall({ numRows: 1, numNewTokens, ms: 20 + 3 * numDrafted });
+      if (numDrafted === 0) return 0;
+      controller.observeDraft({ numRows: 1, numRuns: numDrafted, ms: 3 * numDrafted });
+      const numAccepted = isRight ? numDrafted : 0;
+      const draft = { proposer: 'draft', numDrafted, numAccepted, matchLength: 0 } as const;
+      controller.observeVerified(sequence, draft);
+      return numDrafted;
+    };
+    for (let i = 0; i < 1_000; i += 1) step(false);
+
+    let numSteps = 0;
+    while (step(true) === 0 && numSteps < 1_000) numSteps += 1;
+    const drafted = Array.from({ length: 20 }, () => step(true));
+    expect(drafted.filter((length) => length > 0).length).toBeGreaterThan(15);
+  });
+
   it('learns from lookups that it does not draft', () => {
     const controller = new Controller();
     for (let i = 0; i < 5; i += 1) {
