@@ -2,6 +2,7 @@ import { availableParallelism, homedir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { MAX_PADDING } from './cache/layout.ts';
+import { WEIGHT_FORMATS } from './model/builder.ts';
 import { PROPOSERS } from './speculative/proposer.ts';
 
 /** All but lookahead, whose side tokens cost at every step, drafted or not. */
@@ -30,6 +31,8 @@ const environmentSchema = z
     PROPOSERS: proposersSchema.default(DEFAULT_PROPOSERS),
     MAX_DRAFT_TOKENS: positiveInt.max(MAX_PADDING).default(MAX_PADDING),
     EXECUTION_PROVIDER: z.enum(['cpu', 'webgpu']).default('cpu'),
+    /** `auto` measures and chooses; the first worker of a model decides for all. */
+    WEIGHT_FORMAT: z.enum([...WEIGHT_FORMATS, 'auto']).default('fp32'),
     CACHE_DIR: z
       .string()
       .min(1)
@@ -72,6 +75,7 @@ export function loadConfig(environment: NodeJS.ProcessEnv) {
       name: env.MODEL_NAME ?? basename(resolve(env.MODEL_DIR)),
       cacheDir: resolve(env.CACHE_DIR),
       executionProvider: env.EXECUTION_PROVIDER,
+      weightFormat: env.WEIGHT_FORMAT,
       numThreads: env.NUM_THREADS,
     },
     speculation: {

@@ -12,6 +12,7 @@ import { Metrics } from './telemetry/metrics.ts';
 import { serveMetrics } from './telemetry/metrics-server.ts';
 import { EngineClient } from './thread/client.ts';
 import type { OpenedModel } from './thread/opened-model.ts';
+import { settleWeightFormat } from './weight-format.ts';
 
 /** Deaths of workers that a request may cause: the third is its end. */
 const MAX_CLAIMS = 3;
@@ -31,6 +32,7 @@ async function main(): Promise<void> {
   await using redis = await connectRedis(config.redisUrl);
   await using engine = await EngineClient.open({
     ...config.model,
+    weightFormat: await settleWeightFormat(config.model, redis.command, keys),
     limits: config.limits,
     prefixCacheBytes: config.prefixCacheBytes,
     speculation: config.speculation,

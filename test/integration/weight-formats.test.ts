@@ -108,3 +108,16 @@ it('refuses int8 on webgpu, which has no such product', async () => {
 
   await expect(opened).rejects.toThrow('choose fp32, q8 or q4');
 });
+
+it('lets a number that is none reach the logits', async () => {
+  const config = CONFIGS['llama, grouped heads']!;
+  const tensors = randomTensors(config);
+  tensors.get('model.embed_tokens.weight')!.data[5 * 48 + 3] = NaN;
+  writeCheckpoint(join(directory, 'broken'), config, tensors);
+
+  for (const format of FORMATS) {
+    const logits = await read(join(directory, 'broken'), format, [1, 5]);
+    expect(logits.slice(0, 101).some(Number.isNaN)).toBe(false);
+    expect(logits.slice(101).every(Number.isNaN)).toBe(true);
+  }
+});

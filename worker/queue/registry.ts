@@ -54,19 +54,22 @@ export async function register(
 
 export interface AutoSetting {
   readonly model: string;
-  /** `weight_format`, for one. */
+  /** `weight_format_cpu`, for one. */
   readonly setting: string;
-  /** What this worker would choose. */
-  readonly choice: string;
+  /** What this worker would choose; asked only while nobody else has. */
+  readonly choose: () => Promise<string>;
 }
 
 /** What a setting left to `auto` means: the choice of the first worker that asked for this model. */
 export async function settleAuto(
   client: RedisClient,
   keys: Keys,
-  { model, setting, choice }: AutoSetting,
+  { model, setting, choose }: AutoSetting,
 ): Promise<string> {
   const field = `${encodeURIComponent(model)}:${setting}`;
+  const settled = await client.hget(keys.autoSettings, field);
+  if (settled !== null) return settled;
+  const choice = await choose();
   await client.hsetnx(keys.autoSettings, field, choice);
   return (await client.hget(keys.autoSettings, field)) ?? choice;
 }

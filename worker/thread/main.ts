@@ -75,7 +75,7 @@ async function serve(engine: Engine, inbox: Inbox): Promise<void> {
 
 async function open() {
   try {
-    const model = await openModel({ ...options, weightFormat: 'fp32' });
+    const model = await openModel(options);
     const opened = toOpenedModel(model);
     // Elsewhere the driver chooses the kernels, and nothing is promised.
     if (options.executionProvider === 'cpu') await checkInvariance(model.runner);

@@ -4,6 +4,7 @@ import type { PublishedChoice } from '../../shared/protocol/generation.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import type { Update } from '../engine/engine.ts';
 import type { SchedulerLimits } from '../engine/scheduler.ts';
+import type { ExecutionProvider, WeightFormat } from '../model/builder.ts';
 import type { ProposerName } from '../speculative/proposer.ts';
 import type { OpenedModel } from './opened-model.ts';
 
@@ -19,7 +20,8 @@ export interface SpeculationOptions {
 export interface ThreadOptions {
   readonly modelDir: string;
   readonly cacheDir: string;
-  readonly executionProvider: 'cpu' | 'webgpu';
+  readonly executionProvider: ExecutionProvider;
+  readonly weightFormat: WeightFormat;
   readonly numThreads: number;
   readonly limits: SchedulerLimits;
   readonly prefixCacheBytes: number;

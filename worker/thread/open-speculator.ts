@@ -35,7 +35,7 @@ async function openDraft(
   modelDir: string,
   target: Tokenizer,
 ): Promise<OpenModel> {
-  const draft = await openModel({ ...options, modelDir, weightFormat: 'fp32' });
+  const draft = await openModel({ ...options, modelDir });
   const tokenizer = createTokenizer(toOpenedModel(draft).tokenizerFiles);
   const difference = tokenizerDifference(target, tokenizer);
   if (difference === null) return draft;

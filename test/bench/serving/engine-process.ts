@@ -1,5 +1,6 @@
 import { NOTHING_PUBLISHED } from '../../../shared/protocol/generation.ts';
 import { loadConfig } from '../../../worker/config.ts';
+import { chooseFormat } from '../../../worker/model/choose-format.ts';
 import { EngineClient } from '../../../worker/thread/client.ts';
 import { jobOf } from '../../support/jobs.ts';
 import { answerParent } from '../child.ts';
@@ -8,7 +9,8 @@ import type { LoadPlan } from './plan.ts';
 
 /** The engine alone, as a worker with this environment holds it: what edge, queue and log are compared with. */
 const { model, ...config } = loadConfig({ ...process.env, REDIS_URL: 'redis://none' });
-const engine = await EngineClient.open({ ...model, ...config });
+const weightFormat = model.weightFormat === 'auto' ? await chooseFormat(model) : model.weightFormat;
+const engine = await EngineClient.open({ ...model, ...config, weightFormat });
 
 const send: Send = (planned, onEvent) => {
   const { promise, resolve, reject } = Promise.withResolvers<number>();
