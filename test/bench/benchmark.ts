@@ -46,14 +46,14 @@ const COMPARISONS = {
   '<': (value: number, bound: number) => value < bound,
 } as const;
 
-/** Holds a value against its aim; one that is `null` or NaN misses it. */
+/** Holds a value against its aim; one that is no number misses it. */
 export function targetOf(
   name: string,
   value: number | null,
   comparison: keyof typeof COMPARISONS,
   bound: number,
 ): Target {
-  const measured = value === null || Number.isNaN(value) ? null : value;
+  const measured = Number.isFinite(value) ? value : null;
   const met = measured !== null && COMPARISONS[comparison](measured, bound);
   return { name, value: measured, aim: `${comparison} ${bound}`, met };
 }

@@ -215,7 +215,7 @@ function tablesOf(label: string, contenders: readonly Contender[]): Table[] {
       rows: rates,
     },
     {
-      title: `Milliseconds of a decode step, ${label}, ${ours.numThreads} threads`,
+      title: `Milliseconds of a decode step, ${label}, ${ours.numThreads} thread(s)`,
       columns: ['rows', 'step', 'model', 'its inputs and outputs', 'engine', 'outside the model'],
       rows: steps,
     },

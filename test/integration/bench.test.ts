@@ -18,7 +18,7 @@ const lineSchema = z.object({
     z.object({ rows: z.array(z.array(z.union([z.string(), z.number(), z.null()]))) }),
   ),
   targets: z.array(
-    z.object({ name: z.string(), value: z.number(), aim: z.string(), met: z.boolean() }),
+    z.object({ name: z.string(), value: z.number().nullable(), aim: z.string(), met: z.boolean() }),
   ),
 });
 
