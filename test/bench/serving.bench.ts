@@ -100,6 +100,7 @@ async function measure(
     MAX_SEQUENCES: `${MAX_SEQUENCES}`,
     PREFIX_CACHE_MIB: '0',
     PROPOSERS: 'off',
+    WEIGHT_FORMAT: process.env.WEIGHT_FORMAT ?? 'fp32', // `auto` could find another for each
   };
   const service = stack.use(await openService({ cacheDir, edges, workerEnv }));
   const alone = stack.use(await openChild('engine-process.ts', [], workerEnv));
