@@ -1,5 +1,7 @@
 import { type Mutant, patchesOf, SPECULATION_TESTS } from './mutant.ts';
 
+const LIMITS_TESTS = ['test/worker/engine/speculation-limits.test.ts'];
+
 const drafter = patchesOf('worker/engine/drafter.ts');
 
 export const DRAFTERS: readonly Mutant[] = [
@@ -65,5 +67,37 @@ export const DRAFTERS: readonly Mutant[] = [
       },
     ],
     tests: SPECULATION_TESTS,
+  },
+  {
+    name: 'the draft model drafts beyond its own context',
+    patches: [drafter('Math.max(0, maxSequenceTokens - sequence.tokenIds.length)', 'Infinity')],
+    tests: LIMITS_TESTS,
+  },
+  {
+    name: 'the draft model reads tokens that it lacks',
+    patches: [drafter('if (unread.some((tokenId) => tokenId >= vocabSize)) return 0;', '')],
+    tests: LIMITS_TESTS,
+  },
+  {
+    name: 'tokens are drafted that the target lacks',
+    patches: [
+      {
+        file: 'worker/engine/engine.ts',
+        search: 'for (const sequence of drafted) sequence.cutDraft(this.#runner.shape.vocabSize);',
+        replace: '',
+      },
+    ],
+    tests: LIMITS_TESTS,
+  },
+  {
+    name: 'lookahead reads beyond the last position',
+    patches: [
+      {
+        file: 'worker/engine/speculator.ts',
+        search: 'if (side.offsets.some((offset) => offset > maxOffset)) return null;',
+        replace: '',
+      },
+    ],
+    tests: LIMITS_TESTS,
   },
 ];

@@ -63,6 +63,14 @@ export class Drafter {
     return sequence.tokenIds.length - (reader?.row.numTokens ?? 0);
   }
 
+  /** The longest draft for the sequence: none beyond the model's own context, nor behind a token it lacks. */
+  roomFor(sequence: Sequence): number {
+    const { vocabSize, maxSequenceTokens } = this.#runner.shape;
+    const unread = sequence.tokenIds.slice(-this.numUnread(sequence));
+    if (unread.some((tokenId) => tokenId >= vocabSize)) return 0;
+    return Math.max(0, maxSequenceTokens - sequence.tokenIds.length);
+  }
+
   /** @returns a draft for each request, empty where the model is still reading, and how often it ran */
   async draft(
     requests: readonly DraftRequest[],

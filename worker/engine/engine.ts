@@ -160,6 +160,7 @@ export class Engine {
     const maxTokens = Math.max(0, this.#limits.maxBatchedTokens - numReserved);
     const numOthers = decoding.length - drafted.length;
     await this.#speculator.propose(drafted, { maxTokens, numOthers });
+    for (const sequence of drafted) sequence.cutDraft(this.#runner.shape.vocabSize);
   }
 
   #toRead(chunk: Chunk): ChunkRead {

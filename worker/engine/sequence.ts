@@ -105,6 +105,13 @@ export class Sequence {
     this.draftTokenIds = tokenIds;
   }
 
+  /** Drops what is drafted from the first token on that the target does not know. */
+  cutDraft(vocabSize: number): void {
+    const unknown = this.draftTokenIds.findIndex((tokenId) => tokenId >= vocabSize);
+    if (unknown === 0) this.dropDraft();
+    else if (unknown > 0) this.draftTokenIds = this.draftTokenIds.slice(0, unknown);
+  }
+
   dropDraft(): void {
     this.proposer = null;
     this.draftTokenIds = [];

@@ -114,10 +114,11 @@ export class Speculator {
     if (room <= 0) return { sequence, proposals: [], candidates: [] };
     const limits = { minMatch: MIN_MATCH, maxDraft: room };
     const proposals = this.#drafteeOf(sequence).propose(limits);
-    const models = this.#parts.drafter === null ? [] : (['draft', 'staged'] as const);
+    const maxTokens = Math.min(room, this.#parts.drafter?.roomFor(sequence) ?? 0);
+    const models = maxTokens === 0 ? [] : (['draft', 'staged'] as const);
     const drafted = models
       .filter((proposer) => this.#parts.proposers.has(proposer))
-      .map((proposer) => ({ proposer, maxTokens: room, matchLength: 0 }));
+      .map((proposer) => ({ proposer, maxTokens, matchLength: 0 }));
     return { sequence, proposals, candidates: [...proposals.map(toCandidate), ...drafted] };
   }
 
@@ -129,10 +130,14 @@ export class Speculator {
     return draftee;
   }
 
-  /** Tokens to be read beside those of a chunk, if its row has columns for their keys. */
+  /** Tokens to be read beside those of a chunk, if its row has columns for their keys and there are such positions. */
   sideTokensFor(sequence: Sequence, numTokens: number): SideTokens | null {
     const side = this.#drafteeBySequence.get(sequence)?.sideTokens ?? null;
     if (side === null || !sequence.isDecoding || !sequence.canSpeculate) return null;
+    const { numPromptTokens, numComputedTokens, options } = sequence;
+    // Where the sequence must end, the model's positions may end too.
+    const maxOffset = numPromptTokens + options.maxOutputTokens - numComputedTokens - 1;
+    if (side.offsets.some((offset) => offset > maxOffset)) return null;
     const numColumns = (sequence.numComputedTokens % BLOCK_SIZE) + numTokens;
     return numColumns + side.tokenIds.length <= TAIL_CAPACITY ? side : null;
   }
