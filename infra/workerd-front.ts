@@ -1,0 +1,54 @@
+import { once } from 'node:events';
+import { connect, createServer, type Socket } from 'node:net';
+
+export interface WorkerdFront extends AsyncDisposable {
+  readonly port: number;
+}
+
+export interface WorkerdFrontOptions {
+  /** 0 for any that is free. */
+  readonly port: number;
+  readonly hostname: string;
+  /** Where workerd listens, on the loopback interface. */
+  readonly workerdPort: number;
+}
+
+/**
+ * Passes connections on to workerd, and a client's close as a reset. A workerd that has nothing to write yet
+ * notices nothing less; on Cloudflare the network in front of it says when a client goes away.
+ *
+ * @throws {Error} saying what to do when the port is taken
+ */
+export async function openWorkerdFront(options: WorkerdFrontOptions): Promise<WorkerdFront> {
+  const { port, hostname, workerdPort } = options;
+  const sockets = new Set<Socket>();
+  const server = createServer({ noDelay: true }, (client) => {
+    const upstream = connect({ port: workerdPort, host: '127.0.0.1', noDelay: true });
+    sockets.add(client);
+    client.on('error', () => undefined); // closes, as when it ends
+    upstream.on('error', () => undefined);
+    client.on('end', () => upstream.resetAndDestroy());
+    client.on('close', () => {
+      sockets.delete(client);
+      upstream.resetAndDestroy();
+    });
+    upstream.on('close', () => client.destroySoon());
+    client.pipe(upstream, { end: false });
+    upstream.pipe(client);
+  });
+  server.listen(port, hostname);
+  try {
+    await once(server, 'listening');
+  } catch (cause) {
+    const advice = 'stop what listens there or set PORT';
+    throw new Error(`${hostname}:${port} is taken; ${advice}`, { cause });
+  }
+  const address = server.address();
+  return {
+    port: typeof address === 'object' && address !== null ? address.port : port,
+    async [Symbol.asyncDispose]() {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+}
