@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { toTenantId } from '../shared/ids.ts';
+import { DEFAULT_MAX_QUEUED } from './transport/admission.ts';
 
 /** `key:tenant,...`; keys hold no comma, tenants no colon. */
 const apiKeysSchema = z.string().transform((text, context) => {
@@ -26,6 +27,8 @@ export const appEnvironmentSchema = z.object({
   HEARTBEAT_MS: z.coerce.number().int().min(1).default(15_000),
   /** A client that went away may come back within this time; then its request is cancelled. */
   DISCONNECT_GRACE_MS: z.coerce.number().int().min(0).max(25_000).default(3000),
+  /** Requests that may wait for one model, of each fingerprint. */
+  MAX_QUEUED: z.coerce.number().int().min(1).default(DEFAULT_MAX_QUEUED),
 });
 
 const environmentSchema = appEnvironmentSchema.extend({
@@ -59,6 +62,7 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
     hostname: env.HOST,
     redisUrl: env.REDIS_URL,
     graceMs: env.GRACE_MS,
+    maxQueued: env.MAX_QUEUED,
     app: toAppOptions(env),
   } as const;
 }
@@ -80,5 +84,6 @@ export const WORKERS_VARIABLES: readonly string[] = Object.keys(bindingsSchema.s
 export function loadWorkersConfig(bindings: object) {
   const parsed = bindingsSchema.safeParse(bindings);
   if (!parsed.success) throw new Error(`bad environment\n${z.prettifyError(parsed.error)}`);
-  return { numHubs: parsed.data.NUM_HUBS, app: toAppOptions(parsed.data) } as const;
+  const { NUM_HUBS: numHubs, MAX_QUEUED: maxQueued } = parsed.data;
+  return { numHubs, maxQueued, app: toAppOptions(parsed.data) } as const;
 }

@@ -19,7 +19,7 @@ const STATUS = {
   overloaded: 503,
   no_worker: 503,
   unavailable: 503,
-  deadline_exceeded: 504,
+  deadline_exceeded: 429,
   worker_lost: 503,
   protocol_mismatch: 502,
   internal: 500,

@@ -12,7 +12,8 @@ async function main(): Promise<void> {
     process.once(signal, () => shutdown.abort());
   }
 
-  await using transport = await openRedisTransport(config.redisUrl);
+  const { redisUrl, maxQueued } = config;
+  await using transport = await openRedisTransport(redisUrl, { maxQueued });
   const server = await listen(transport, config);
   consoleLog('edge_ready', { port: server.port });
   if (!shutdown.signal.aborted) await once(shutdown.signal, 'abort');

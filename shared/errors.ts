@@ -24,6 +24,7 @@ export type ErrorCode = (typeof ERROR_CODES)[number];
 /** Worth sending again, unchanged, after a pause. */
 const RETRYABLE: ReadonlySet<ErrorCode> = new Set([
   'rate_limited',
+  'deadline_exceeded',
   'overloaded',
   'no_worker',
   'unavailable',

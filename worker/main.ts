@@ -39,12 +39,6 @@ async function main(): Promise<void> {
   });
   const card = toCard(config.model.name, engine.model);
   const host = retryingHost(redis.command, log);
-  const { tokenizerFiles } = engine.model;
-  await using _registration = await register(redis.command, host, keys, {
-    card,
-    tokenizerFiles,
-    workerId,
-  });
   const consumer = new Consumer(
     {
       queue: { model: card.name, fingerprint: card.fingerprint },
@@ -66,6 +60,12 @@ async function main(): Promise<void> {
       maxClaims: MAX_CLAIMS,
     },
   );
+  await using _registration = await register(redis.command, host, keys, {
+    card,
+    tokenizerFiles: engine.model.tokenizerFiles,
+    workerId,
+    ratePerSecond: () => consumer.ratePerSecond,
+  });
   const running = { name: 'rivulet_requests_running', help: 'Requests on this worker' };
   metrics.addGauge(running, () => consumer.numRunning);
   await using _metrics = await serveMetrics(metrics.registry, config.metricsPort);

@@ -1,3 +1,4 @@
+import { loadWorkersConfig } from '../config.ts';
 import { HubService } from './hub-service.ts';
 import { unavailable } from './reach.ts';
 import { openRedisTransport, type RedisTransport } from './redis-transport.ts';
@@ -18,12 +19,14 @@ const IDLE_MS = 10_000;
  */
 export class Hub implements DurableObject {
   readonly #redisUrl: string;
+  readonly #maxQueued: number;
   readonly #service: HubService;
   #transport: Promise<RedisTransport> | null = null;
   #idleTimer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(_state: DurableObjectState, { REDIS_URL }: HubBindings) {
-    this.#redisUrl = REDIS_URL;
+  constructor(_state: DurableObjectState, bindings: HubBindings) {
+    this.#redisUrl = bindings.REDIS_URL;
+    this.#maxQueued = loadWorkersConfig(bindings).maxQueued;
     this.#service = new HubService({
       connect: () => this.#connect(),
       onIdle: () => {
@@ -39,7 +42,8 @@ export class Hub implements DurableObject {
 
   /** One attempt for all who wait for it; the next call makes another if it fails. */
   #connect(): Promise<RedisTransport> {
-    this.#transport ??= openRedisTransport(this.#redisUrl).catch((cause: unknown) => {
+    const options = { maxQueued: this.#maxQueued };
+    this.#transport ??= openRedisTransport(this.#redisUrl, options).catch((cause: unknown) => {
       this.#transport = null;
       throw unavailable('the queue cannot be reached', cause);
     });

@@ -1,4 +1,3 @@
-import { Queue } from 'bullmq';
 import { Cluster } from 'ioredis';
 import { z } from 'zod';
 import { PlatformError } from '../../shared/errors.ts';
@@ -11,7 +10,7 @@ import {
   type LoggedEvent,
 } from '../../shared/protocol/event.ts';
 import { decodeJob, encodeJob, type Job } from '../../shared/protocol/job.ts';
-import { Keys, servedModelField } from '../../shared/protocol/keys.ts';
+import { Keys } from '../../shared/protocol/keys.ts';
 import {
   decodeModelCard,
   type TokenizerFiles,
@@ -23,9 +22,11 @@ import {
   runScript,
 } from '../../shared/protocol/request-scripts.ts';
 import { SERVED_MODELS } from '../../shared/protocol/scripts.ts';
+import { DEFAULT_MAX_QUEUED, refusalOf } from './admission.ts';
 import { EventReader, type EventSource, PAGE_SIZE } from './event-reader.ts';
-import { Reach, resultWithin, unavailable } from './reach.ts';
+import { Reach, unavailable } from './reach.ts';
 import { connectRedis, type RedisClient, type RedisConnections } from './redis-connection.ts';
+import { RequestQueues } from './request-queues.ts';
 import { Subscriptions } from './subscriptions.ts';
 import {
   REQUEST_STATUSES,
@@ -41,10 +42,11 @@ export interface RedisTransportOptions {
   readonly prefix?: string;
   /** How long a request that was cancelled before it began is kept. */
   readonly retentionMs?: number;
+  /** Requests that may wait in one queue; more are refused. */
+  readonly maxQueued?: number;
 }
 
 const HOUR_MS = 3_600_000;
-const ADD_WITHIN_MS = 2000;
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** Reply of `PUBSUB NUMSUB` for one channel. */
@@ -69,7 +71,8 @@ export class RedisTransport implements Transport, AsyncDisposable {
   readonly #hearing: Reach;
   readonly #scripts: RequestScripts;
   readonly #subscriptions: Subscriptions;
-  readonly #queueByName = new Map<string, Queue>();
+  readonly #queues: RequestQueues;
+  readonly #maxQueued: number;
 
   constructor(connections: RedisConnections, options: RedisTransportOptions = {}) {
     const { command, subscriber, isCluster } = connections;
@@ -81,6 +84,8 @@ export class RedisTransport implements Transport, AsyncDisposable {
     const retentionMs = options.retentionMs ?? HOUR_MS;
     this.#scripts = new RequestScripts(command, this.#keys, { isCluster, retentionMs });
     this.#subscriptions = new Subscriptions(subscriber, { isCluster });
+    this.#queues = new RequestQueues(command, this.#reach, this.#keys);
+    this.#maxQueued = options.maxQueued ?? DEFAULT_MAX_QUEUED;
   }
 
   async models(): Promise<readonly ServedModel[]> {
@@ -105,13 +110,14 @@ export class RedisTransport implements Transport, AsyncDisposable {
   async submit(job: Job, signal: AbortSignal): Promise<AsyncIterable<LoggedEvent>> {
     const from = { after: null, hasPast: false };
     const { reader, leave } = await this.#listen(job.id, from, signal, async (reader) => {
+      await this.#admit(job);
       const isNew = await this.#reach.call(() =>
         this.#scripts.create(job.id, encodeJob(job), job.keepMs),
       );
       if (!isNew) reader.onGap();
     });
     try {
-      await this.#add(job);
+      await this.#queues.add(job);
     } catch (error) {
       leave();
       throw error;
@@ -242,34 +248,18 @@ export class RedisTransport implements Transport, AsyncDisposable {
     return status === 'queued' || status === 'running' ? 'open' : 'ended';
   }
 
-  async #add(job: Job): Promise<void> {
-    const name = servedModelField(job);
-    const queue = this.#queueByName.get(name) ?? this.#openQueue(job);
-    this.#queueByName.set(name, queue);
-    const { id, priority } = job;
-    const options = { jobId: id, priority, removeOnComplete: true, removeOnFail: true };
-    try {
-      await this.#reach.call(async () => {
-        const added = queue.add('request', {}, options);
-        const job = await resultWithin(ADD_WITHIN_MS, added, null);
-        if (job === null) throw new Error(`not queued within ${ADD_WITHIN_MS} ms`);
-      });
-    } catch (error) {
-      this.#queueByName.delete(name); // one that failed to begin stays failed
-      throw error;
-    }
-  }
-
-  #openQueue(job: Job): Queue {
-    const { prefix, name } = this.#keys.queue(job);
-    const queue = new Queue(name, { prefix, connection: this.#client, skipMetasUpdate: true });
-    queue.on('error', () => undefined); // told by the call that fails
-    return queue;
+  /** Concurrent calls see the same queue: together they may fill it beyond its bound, each by one. */
+  async #admit(job: Job): Promise<void> {
+    const refusal = refusalOf(job, await this.#queues.loadFor(job), this.#maxQueued);
+    if (refusal === null) return;
+    const isKnown = (await this.#stageOf(job.id)) !== 'gone';
+    if (!isKnown) throw refusal;
   }
 
   async #cancel(job: Job, reason: CancelReason): Promise<void> {
     const payloads = eventsOfUnbegun(job, reason, Date.now()).map(encodeEvent);
-    await this.#reach.call(() => this.#scripts.cancel(job.id, reason, payloads));
+    const end = await this.#reach.call(() => this.#scripts.cancel(job.id, reason, payloads));
+    if (end === 'ended') await this.#queues.remove(job);
   }
 
   /** Ends a request that no worker has begun in time; a worker ends what it has begun. */

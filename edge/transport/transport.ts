@@ -45,7 +45,8 @@ export interface Transport {
    * Queues the job, already subscribed to its events: the first event cannot be missed. The subscription
    * ends with the last event or with `signal`.
    *
-   * @throws {PlatformError} `unavailable` when Redis cannot be reached
+   * @throws {PlatformError} `unavailable` when Redis cannot be reached; `rate_limited` or `deadline_exceeded`
+   *   when the request is new and the queue too long for it
    */
   submit(job: Job, signal: AbortSignal): Promise<AsyncIterable<LoggedEvent>>;
 

@@ -50,6 +50,17 @@ export class Keys {
     return `${prefix}:${name}:marker`;
   }
 
+  /** BullMQ's list and sorted set of jobs that nobody has taken. */
+  waitingJobs(queue: QueueOf): { readonly wait: string; readonly prioritized: string } {
+    const { prefix, name } = this.queue(queue);
+    return { wait: `${prefix}:${name}:wait`, prioritized: `${prefix}:${name}:prioritized` };
+  }
+
+  /** Hash: worker id -> `<ms when it expires> <requests it can finish a second>`. */
+  rates(queue: QueueOf): string {
+    return `${this.queue(queue).prefix}:rates`;
+  }
+
   /** Hash: `servedModelField` -> model card. */
   get modelCards(): string {
     return `${this.prefix}:{models}:cards`;

@@ -10,6 +10,7 @@ describe('loadConfig', () => {
       hostname: '0.0.0.0',
       redisUrl: REDIS_URL,
       graceMs: 10_000,
+      maxQueued: 1024,
       app: { apiKeys: null, maxBodyBytes: 8_388_608, heartbeatMs: 15_000, disconnectGraceMs: 3000 },
     });
   });

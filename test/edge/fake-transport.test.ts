@@ -1,15 +1,23 @@
+import { describeAdmission } from '../support/admission-conformance.ts';
 import { FakeTransport } from '../support/fake-transport.ts';
-import { describeTransport } from '../support/transport-conformance.ts';
+import { describeTransport, type TransportHarness } from '../support/transport-conformance.ts';
 
-describeTransport('FakeTransport', async () => {
+async function open(maxQueued?: number): Promise<TransportHarness> {
   const transport = new FakeTransport();
+  if (maxQueued !== undefined) transport.maxQueued = maxQueued;
   return {
     transport,
-    register: async (card, files) => transport.register(card, files),
+    register: async (card, files, ratePerSecond = 0) => {
+      transport.register(card, files);
+      transport.setRate(card, ratePerSecond);
+    },
     claim: async (id) => transport.claim(id),
     append: async (id, epoch, events) => {
       for (const event of events) transport.append(id, epoch, event);
     },
     [Symbol.asyncDispose]: async () => {},
   };
-});
+}
+
+describeTransport('FakeTransport', open);
+describeAdmission('FakeTransport', open);

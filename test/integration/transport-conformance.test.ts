@@ -3,13 +3,14 @@ import { encodeEvent, isTerminal, type RequestEvent } from '../../shared/protoco
 import { Keys } from '../../shared/protocol/keys.ts';
 import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
 import { register } from '../../worker/queue/registry.ts';
+import { describeAdmission } from '../support/admission-conformance.ts';
 import { openTestRedis } from '../support/redis.ts';
 import { describeTransport, type TransportHarness } from '../support/transport-conformance.ts';
 
-describeTransport('RedisTransport', async (): Promise<TransportHarness> => {
+async function open(maxQueued = 1024): Promise<TransportHarness> {
   const stack = new AsyncDisposableStack();
   const redis = stack.use(await openTestRedis());
-  const transport = stack.use(await openRedisTransport(redis.url));
+  const transport = stack.use(await openRedisTransport(redis.url, { maxQueued }));
   const keys = new Keys();
   const options = { isCluster: false, retentionMs: 60_000 };
   const scripts = new RequestScripts(redis.client, keys, options);
@@ -30,8 +31,9 @@ describeTransport('RedisTransport', async (): Promise<TransportHarness> => {
 
   return {
     transport,
-    async register(card, tokenizerFiles) {
-      const registration = { card, tokenizerFiles, workerId: 'worker' };
+    async register(card, tokenizerFiles, ratePerSecond = 0) {
+      const workerId = card.fingerprint;
+      const registration = { card, tokenizerFiles, workerId, ratePerSecond: () => ratePerSecond };
       stack.use(await register(redis.client, redis.client, keys, registration));
     },
     async claim(id) {
@@ -45,4 +47,7 @@ describeTransport('RedisTransport', async (): Promise<TransportHarness> => {
     },
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   };
-});
+}
+
+describeTransport('RedisTransport', open);
+describeAdmission('RedisTransport', open);

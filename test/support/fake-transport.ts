@@ -1,3 +1,4 @@
+import { type QueueLoad, refusalOf } from '../../edge/transport/admission.ts';
 import type {
   RequestState,
   RequestStatus,
@@ -10,6 +11,7 @@ import { PlatformError } from '../../shared/errors.ts';
 import type { RequestId } from '../../shared/ids.ts';
 import { isTerminal, type LoggedEvent, type RequestEvent } from '../../shared/protocol/event.ts';
 import { decodeJob, encodeJob, type Job, numChoices } from '../../shared/protocol/job.ts';
+import { servedModelField } from '../../shared/protocol/keys.ts';
 import type { ModelCard, TokenizerFiles } from '../../shared/protocol/model-card.ts';
 
 /** Plays the worker for one request: appends events, the last one included, unless `signal` aborts first. */
@@ -42,8 +44,11 @@ export class FakeTransport implements Transport {
   readonly cancelled: RequestId[] = [];
   /** While set, everything that talks to Redis fails. */
   isDown = false;
+  /** Requests that may be queued for one model and fingerprint. */
+  maxQueued = Number.POSITIVE_INFINITY;
   readonly #models = new Map<string, ServedModel>();
   readonly #filesByDigest = new Map<string, TokenizerFiles>();
+  readonly #rates = new Map<string, number>();
   readonly #entryById = new Map<RequestId, Entry>();
   readonly #reservations = new Map<string, { id: RequestId; digest: string }>();
   readonly #play: Play | null;
@@ -56,6 +61,11 @@ export class FakeTransport implements Transport {
   register(card: ModelCard, files: TokenizerFiles, numWorkers = 1): void {
     this.#models.set(`${card.name} ${card.fingerprint}`, { card, numWorkers });
     this.#filesByDigest.set(card.tokenizerDigest, files);
+  }
+
+  /** How many requests of a model its workers finish in a second. */
+  setRate({ name: model, fingerprint }: ModelCard, ratePerSecond: number): void {
+    this.#rates.set(servedModelField({ model, fingerprint }), ratePerSecond);
   }
 
   async models(): Promise<readonly ServedModel[]> {
@@ -74,6 +84,8 @@ export class FakeTransport implements Transport {
     await this.ping();
     const known = this.#entryById.get(job.id);
     if (known !== undefined) return readLog(known, -1, signal);
+    const refusal = refusalOf(job, this.#loadFor(job), this.maxQueued);
+    if (refusal !== null) throw refusal;
     const entry: Entry = {
       job: decodeJob(encodeJob(job)),
       log: [],
@@ -175,6 +187,16 @@ export class FakeTransport implements Transport {
   /** Aborts when the request is cancelled. */
   cancellation(id: RequestId): AbortSignal {
     return this.#entry(id).cancelled.signal;
+  }
+
+  #loadFor(job: Job): QueueLoad {
+    const field = servedModelField(job);
+    const queued = [...this.#entryById.values()].filter(
+      (entry) => entry.status === 'queued' && servedModelField(entry.job) === field,
+    );
+    const ahead = queued.filter((entry) => entry.job.priority <= job.priority);
+    const ratePerSecond = this.#rates.get(field) ?? 0;
+    return { numQueued: queued.length, numAhead: ahead.length, ratePerSecond };
   }
 
   #entry(id: RequestId): Entry {

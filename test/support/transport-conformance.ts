@@ -11,7 +11,7 @@ import { storiesCard, storiesFiles } from './stories.ts';
 export interface TransportHarness extends AsyncDisposable {
   readonly transport: Transport;
   /** Registers the model as a living worker would. */
-  register(card: ModelCard, files: TokenizerFiles): Promise<void>;
+  register(card: ModelCard, files: TokenizerFiles, ratePerSecond?: number): Promise<void>;
   /** Claims a submitted request. @returns its epoch */
   claim(id: RequestId): Promise<number>;
   /** Appends events, in order, as that claim. */

@@ -3,6 +3,7 @@ import { type RequestId, toRequestId } from '../../shared/ids.ts';
 import type { QueueOf } from '../../shared/protocol/keys.ts';
 import { listenForCancels } from './cancellation.ts';
 import type { RedisConnections } from './connection.ts';
+import { FinishRate } from './finish-rate.ts';
 import { QuietQueueWatch } from './quiet-queue-watch.ts';
 import { RequestRun, type RunContext } from './request-run.ts';
 
@@ -31,6 +32,7 @@ export class Consumer {
   readonly #options: ConsumerOptions;
   readonly #context: RunContext;
   readonly #runningById = new Map<RequestId, Running>();
+  readonly #finishRate: FinishRate;
   readonly #failure = Promise.withResolvers<never>();
   #worker: Worker | null = null;
   #numTaken = 0;
@@ -39,10 +41,16 @@ export class Consumer {
   constructor(options: ConsumerOptions, context: RunContext) {
     this.#options = options;
     this.#context = context;
+    this.#finishRate = new FinishRate(options.maxRunning, Date.now);
   }
 
   get numRunning(): number {
     return this.#runningById.size;
+  }
+
+  /** Requests that it can finish a second; 0 while nothing is measured. */
+  get ratePerSecond(): number {
+    return this.#finishRate.perSecond;
   }
 
   /**
@@ -109,11 +117,13 @@ export class Consumer {
       await before.over;
     }
     const run = new RequestRun(id, this.#context);
+    const finish = this.#finishRate.start();
     const over = run.run();
     const running = { run, over };
     this.#runningById.set(id, running);
     try {
       if ((await over) === 'released') await this.#giveBack(job, token);
+      finish();
     } catch (error) {
       if (error instanceof WaitingError) throw error;
       this.#failure.reject(error);

@@ -5,7 +5,7 @@ import {
   type TokenizerFiles,
 } from '../../shared/protocol/model-card.ts';
 import { runScript, type ScriptHost } from '../../shared/protocol/request-scripts.ts';
-import { HEARTBEAT } from '../../shared/protocol/scripts.ts';
+import { HEARTBEAT, REPORT_RATE } from '../../shared/protocol/scripts.ts';
 import type { RedisClient } from './connection.ts';
 
 const HEARTBEAT_MS = 1000;
@@ -16,6 +16,8 @@ export interface Registration {
   readonly card: ModelCard;
   readonly tokenizerFiles: TokenizerFiles;
   readonly workerId: string;
+  /** Requests that it can finish a second, told with every heartbeat; 0 while nothing is measured. */
+  readonly ratePerSecond: () => number;
 }
 
 /** Tells edge what this worker serves, again and again until disposed. */
@@ -23,9 +25,11 @@ export async function register(
   client: RedisClient,
   host: ScriptHost,
   keys: Keys,
-  { card, tokenizerFiles, workerId }: Registration,
+  { card, tokenizerFiles, workerId, ratePerSecond }: Registration,
 ): Promise<AsyncDisposable> {
-  const field = servedModelField({ model: card.name, fingerprint: card.fingerprint });
+  const queue = { model: card.name, fingerprint: card.fingerprint };
+  const field = servedModelField(queue);
+  const rates = keys.rates(queue);
   const member = `${field} ${workerId}`;
   const tokenizer = keys.tokenizer(card.tokenizerDigest);
   let isBeating = false;
@@ -37,6 +41,7 @@ export async function register(
       const args = [field, encodeModelCard(card), member, OVERDUE_MS];
       if ((await client.exists(tokenizer)) === 0) await client.hset(tokenizer, tokenizerFiles);
       await runScript(host, HEARTBEAT, [keys.modelCards, keys.workers], args);
+      await runScript(host, REPORT_RATE, [rates], [workerId, ratePerSecond(), OVERDUE_MS]);
     } finally {
       isBeating = false;
     }
@@ -47,7 +52,9 @@ export async function register(
   return {
     async [Symbol.asyncDispose]() {
       clearInterval(timer);
-      if (client.status === 'ready') await client.zrem(keys.workers, member);
+      if (client.status !== 'ready') return;
+      await client.zrem(keys.workers, member);
+      await client.hdel(rates, workerId);
     },
   };
 }

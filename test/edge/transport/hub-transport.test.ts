@@ -5,10 +5,11 @@ import type { Transport } from '../../../edge/transport/transport.ts';
 import { PlatformError } from '../../../shared/errors.ts';
 import { createRequestId } from '../../../shared/ids.ts';
 import { isTerminal, type LoggedEvent } from '../../../shared/protocol/event.ts';
+import { describeAdmission } from '../../support/admission-conformance.ts';
 import { FakeTransport } from '../../support/fake-transport.ts';
 import { jobOf } from '../../support/jobs.ts';
 import { tellStory } from '../../support/storyteller.ts';
-import { describeTransport } from '../../support/transport-conformance.ts';
+import { describeTransport, type TransportHarness } from '../../support/transport-conformance.ts';
 
 const never = new AbortController().signal;
 
@@ -27,19 +28,26 @@ function openHubs(transport: Transport, numHubs = 3) {
   return { hubs: new HubTransport({ numHubs, send }), send, counts, idle };
 }
 
-describeTransport('HubTransport', async () => {
+async function open(maxQueued?: number): Promise<TransportHarness> {
   const fake = new FakeTransport();
+  if (maxQueued !== undefined) fake.maxQueued = maxQueued;
   const { hubs: transport } = openHubs(fake);
   return {
     transport,
-    register: async (card, files) => fake.register(card, files),
+    register: async (card, files, ratePerSecond = 0) => {
+      fake.register(card, files);
+      fake.setRate(card, ratePerSecond);
+    },
     claim: async (id) => fake.claim(id),
     append: async (id, epoch, events) => {
       for (const event of events) fake.append(id, epoch, event);
     },
     [Symbol.asyncDispose]: async () => undefined,
   };
-});
+}
+
+describeTransport('HubTransport', open);
+describeAdmission('HubTransport', open);
 
 async function listOf(events: AsyncIterable<LoggedEvent>): Promise<LoggedEvent[]> {
   const list: LoggedEvent[] = [];
