@@ -37,7 +37,9 @@ interface Row {
 export class KvCache {
   readonly #shape: CacheShape;
   readonly #maxRows: number;
-  readonly #rowsByBank = new Map<Bank, Row[]>();
+  /** Banks that were ever needed: together at most twice the largest, and fresh memory is dear. */
+  readonly #bankByCapacity = new Map<number, Bank>();
+  readonly #rowsByBank = new Map<Bank, Row[]>(); // those that hold rows
   readonly #views = new Map<string, readonly BankLayer[]>();
 
   constructor(shape: CacheShape, maxRows: number) {
@@ -193,7 +195,9 @@ export class KvCache {
   /** Adds an empty row at the end of a bank, making the bank when there is none. */
   #place(frozenCapacity: number): Row {
     const bank =
-      this.#bankOf(frozenCapacity) ?? new Bank(this.#shape, this.#maxRows, frozenCapacity);
+      this.#bankByCapacity.get(frozenCapacity) ??
+      new Bank(this.#shape, this.#maxRows, frozenCapacity);
+    this.#bankByCapacity.set(frozenCapacity, bank);
     const rows = this.#rowsByBank.get(bank) ?? [];
     this.#rowsByBank.set(bank, rows);
     const row: Row = {
@@ -217,11 +221,7 @@ export class KvCache {
       last.index = row.index;
       rows[last.index] = last;
     }
-    if (rows.length > 0) return;
-    this.#rowsByBank.delete(row.bank);
-    for (const key of this.#views.keys()) {
-      if (key.startsWith(`${row.bank.frozenCapacity} `)) this.#views.delete(key);
-    }
+    if (rows.length === 0) this.#rowsByBank.delete(row.bank);
   }
 }
 
