@@ -2,9 +2,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Job } from '../../shared/protocol/job.ts';
 import { Sequence } from '../../worker/engine/sequence.ts';
 import { OutputStore } from '../../worker/speculative/output-store.ts';
-import { Drafting, finish } from './drafting.ts';
+import { PROPOSERS } from '../../worker/speculative/proposer.ts';
+import { Drafting, finish, predicted } from './drafting.ts';
 import { EngineDriver, foldChoices } from './engine-driver.ts';
-import { createSpeculator, errAt, type ModelPair } from './model-pair.ts';
+import { createErraticSpeculator, createSpeculator, errAt, type ModelPair } from './model-pair.ts';
 import { draftedTokens, jobOfCase, outcomeOf, STYLES } from './speculation-cases.ts';
 
 /** Whether a job's last token was a drafted one: all other steps end with a token of the target's. */
@@ -91,6 +92,31 @@ export function describeDrafts(name: string, open: () => Promise<ModelPair>): vo
           expect(rejected.length).toBeGreaterThan(3);
           expect(rejected.filter((position) => !isWrong(position))).toEqual([]);
         }
+      },
+    );
+
+    it.each([1, 4, 16])(
+      'may come from anywhere, of any length, in %d rows',
+      async (maxSequences) => {
+        const cases = STYLES.map((_, style) =>
+          jobOfCase({ prompt: 2 * style + 1, style }, drafting.pair),
+        );
+        const expected = await drafting.plain(cases);
+        const jobs = predicted(cases, expected);
+        const outputs = new OutputStore();
+        for (const [i, { tokenIds }] of expected.entries()) outputs.add(jobs[i]!.tenant, tokenIds);
+        const { target, draft } = drafting.pair;
+        const driver = new EngineDriver({
+          served: target,
+          maxSequences,
+          maxBatchedTokens: 256,
+          speculator: createErraticSpeculator(draft, { maxSequences, outputs }),
+        });
+
+        expect(await finish(driver, jobs)).toEqual(expected);
+        const ends = jobs.map((job) => driver.eventsOf(job).at(-1));
+        const proposers = ends.flatMap((end) => (end?.type === 'end' ? end.speculation : []));
+        expect(new Set(proposers.map(({ proposer }) => proposer)).size).toBe(PROPOSERS.length);
       },
     );
 

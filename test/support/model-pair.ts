@@ -8,11 +8,11 @@ import { openModel } from '../../worker/model/open-model.ts';
 import type { ModelRunner } from '../../worker/model/runner.ts';
 import type { OutputStore } from '../../worker/speculative/output-store.ts';
 import { type DraftPolicy, FixedPolicy } from '../../worker/speculative/policy.ts';
-import type { ProposerName } from '../../worker/speculative/proposer.ts';
+import { PROPOSERS, type ProposerName } from '../../worker/speculative/proposer.ts';
 import { toOpenedModel } from '../../worker/thread/opened-model.ts';
 import prompts from '../fixtures/prompts.json' with { type: 'json' };
 import { contextOf, type ServedModel } from './engine-driver.ts';
-import { integerFrom, seededRng } from './random.ts';
+import { integerFrom, pickFrom, seededRng } from './random.ts';
 import { TinyModel } from './tiny-model.ts';
 
 /** A target and a draft model that often disagree, and requests that make a difference to them. */
@@ -37,13 +37,43 @@ export interface SpeculatorOptions {
 
 /** A speculator that always drafts the same number of tokens, if it can. */
 export function createSpeculator(draft: ModelRunner, options: SpeculatorOptions): Speculator {
-  const { proposer, numDraftTokens, maxSequences, outputs, watch } = options;
+  const { proposer, numDraftTokens, watch } = options;
   const policy = new FixedPolicy([proposer], numDraftTokens);
+  return toSpeculator(
+    draft,
+    watch === undefined ? policy : Object.assign(policy, { observeVerified: watch }),
+    { ...options, proposers: [proposer] },
+  );
+}
+
+/** A speculator that drafts so many tokens, none included, with such a proposer, as the dice say. */
+export function createErraticSpeculator(
+  draft: ModelRunner,
+  options: Omit<SpeculatorOptions, 'proposer' | 'numDraftTokens'>,
+): Speculator {
+  const rng = seededRng(21);
+  const plan: DraftPolicy['plan'] = (rows) =>
+    rows.map(({ candidates }) => {
+      if (candidates.length === 0 || rng() < 0.1) return null;
+      const { proposer, maxTokens } = pickFrom(rng, candidates);
+      return { proposer, numTokens: integerFrom(rng, 0, maxTokens + 1) };
+    });
+  const policy = Object.assign(new FixedPolicy([], 0), { plan, goesOn: () => rng() < 0.8 });
+  return toSpeculator(draft, policy, { ...options, proposers: PROPOSERS });
+}
+
+function toSpeculator(
+  draft: ModelRunner,
+  policy: DraftPolicy,
+  options: Pick<SpeculatorOptions, 'maxSequences' | 'outputs'> & {
+    readonly proposers: readonly ProposerName[];
+  },
+): Speculator {
   return new Speculator({
-    policy: watch === undefined ? policy : Object.assign(policy, { observeVerified: watch }),
-    drafter: new Drafter(draft, maxSequences),
-    outputs,
-    proposers: new Set([proposer]),
+    policy,
+    drafter: new Drafter(draft, options.maxSequences),
+    outputs: options.outputs,
+    proposers: new Set(options.proposers),
     maxDraftTokens: 8,
     now: () => 0,
   });
