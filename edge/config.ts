@@ -71,6 +71,8 @@ const bindingsSchema = appEnvironmentSchema.extend({
   REDIS_URL: z.url({ protocol: /^rediss?$/ }),
   /** Durable Objects over which requests are spread. Each has two connections to Redis while it is busy. */
   NUM_HUBS: z.coerce.number().int().min(1).max(1024).default(4),
+  /** How long an idle one keeps them. */
+  HUB_IDLE_MS: z.coerce.number().int().min(0).default(10_000),
 });
 
 /** Names of the bindings that `loadWorkersConfig` reads. */
@@ -84,6 +86,10 @@ export const WORKERS_VARIABLES: readonly string[] = Object.keys(bindingsSchema.s
 export function loadWorkersConfig(bindings: object) {
   const parsed = bindingsSchema.safeParse(bindings);
   if (!parsed.success) throw new Error(`bad environment\n${z.prettifyError(parsed.error)}`);
-  const { NUM_HUBS: numHubs, MAX_QUEUED: maxQueued } = parsed.data;
-  return { numHubs, maxQueued, app: toAppOptions(parsed.data) } as const;
+  const env = parsed.data;
+  return {
+    numHubs: env.NUM_HUBS,
+    hub: { redisUrl: env.REDIS_URL, maxQueued: env.MAX_QUEUED, idleMs: env.HUB_IDLE_MS },
+    app: toAppOptions(env),
+  } as const;
 }

@@ -1,11 +1,13 @@
 import { env } from 'cloudflare:workers';
 import { createApp } from './app.ts';
 import { loadWorkersConfig } from './config.ts';
+import { createHubClass } from './transport/hub.ts';
 import { HubTransport } from './transport/hub-transport.ts';
 
-export { Hub } from './transport/hub.ts';
-
 const config = loadWorkersConfig(env);
+
+/** Bound as HUB in infra/wrangler.jsonc. */
+export const Hub = createHubClass(config.hub);
 
 /** The app on Cloudflare Workers. Promises and streams belong to a request there; so each gets a transport. */
 const app = createApp(

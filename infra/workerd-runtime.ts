@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { z } from 'zod';
+import type { SendToHub } from '../edge/transport/hub-transport.ts';
 import { freePort } from './redis/private-redis.ts';
 import { openWorkerdFront } from './workerd-front.ts';
 
@@ -19,6 +20,8 @@ export interface WorkerdOptions {
 
 export interface Workerd extends AsyncDisposable {
   readonly port: number;
+  /** Calls a hub past the Worker, as the Worker does. */
+  readonly sendToHub: SendToHub;
 }
 
 const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
@@ -79,8 +82,17 @@ export async function openWorkerd(options: WorkerdOptions): Promise<Workerd> {
   );
   stack.defer(() => miniflare.dispose());
   await miniflare.ready;
+  const hubs = await miniflare.getDurableObjectNamespace('HUB');
   const open = stack.move();
-  return { port: front.port, [Symbol.asyncDispose]: () => open.disposeAsync() };
+  return {
+    port: front.port,
+    async sendToHub(hub, call) {
+      const stub = hubs.get(hubs.idFromName(`hub-${hub}`));
+      const { status, body } = await stub.fetch('https://hub/', { method: 'POST', body: call });
+      return new Response(body, { status });
+    },
+    [Symbol.asyncDispose]: () => open.disposeAsync(),
+  };
 }
 
 /** What wrangler would upload, as one module. */

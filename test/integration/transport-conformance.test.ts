@@ -1,53 +1,10 @@
 import { openRedisTransport } from '../../edge/transport/redis-transport.ts';
-import { encodeEvent, isTerminal, type RequestEvent } from '../../shared/protocol/event.ts';
-import { Keys } from '../../shared/protocol/keys.ts';
-import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
-import { register } from '../../worker/queue/registry.ts';
 import { describeAdmission } from '../support/admission-conformance.ts';
-import { openTestRedis } from '../support/redis.ts';
-import { describeTransport, type TransportHarness } from '../support/transport-conformance.ts';
+import { openRedisHarness } from '../support/redis-harness.ts';
+import { describeTransport } from '../support/transport-conformance.ts';
 
-async function open(maxQueued = 1024): Promise<TransportHarness> {
-  const stack = new AsyncDisposableStack();
-  const redis = stack.use(await openTestRedis());
-  const transport = stack.use(await openRedisTransport(redis.url, { maxQueued }));
-  const keys = new Keys();
-  const options = { isCluster: false, retentionMs: 60_000 };
-  const scripts = new RequestScripts(redis.client, keys, options);
-
-  async function write(
-    id: Parameters<typeof scripts.append>[0],
-    epoch: number,
-    events: readonly RequestEvent[],
-  ) {
-    const nextSeq = await redis.client.hget(keys.request(id).state, 'nextSeq');
-    const payloads = events.map(encodeEvent);
-    const write = { epoch, firstSeq: Number(nextSeq), payloads };
-    const last = events.at(-1);
-    if (last === undefined || !isTerminal(last)) return scripts.append(id, write);
-    const status = last.type === 'done' ? 'succeeded' : 'failed';
-    return scripts.finish(id, { ...write, status, outbox: '' });
-  }
-
-  return {
-    transport,
-    async register(card, tokenizerFiles, ratePerSecond = 0) {
-      const workerId = card.fingerprint;
-      const registration = { card, tokenizerFiles, workerId, ratePerSecond: () => ratePerSecond };
-      stack.use(await register(redis.client, redis.client, keys, registration));
-    },
-    async claim(id) {
-      const claim = await scripts.claim(id, 'worker', 8);
-      if (claim.type !== 'claimed') throw new Error(`not claimed: ${claim.type}`);
-      return claim.epoch;
-    },
-    async append(id, epoch, events) {
-      const reply = await write(id, epoch, events);
-      if (reply.type !== 'ok') throw new Error(`refused: ${reply.type}`);
-    },
-    [Symbol.asyncDispose]: () => stack.disposeAsync(),
-  };
-}
+const open = (maxQueued = 1024) =>
+  openRedisHarness((url) => openRedisTransport(url, { maxQueued }));
 
 describeTransport('RedisTransport', open);
 describeAdmission('RedisTransport', open);
