@@ -21,7 +21,7 @@ import { ModelError } from './model-error.ts';
 import { GRAPH_FILE, WEIGHTS_FILE, writeGraph } from './onnx-file.ts';
 
 /** Raised with every change of what is written, so that older files are not used. */
-const GRAPH_VERSION = 3;
+const GRAPH_VERSION = 4;
 const MARKER_FILE = 'complete.json';
 const STALE_MS = 3_600_000; // no write takes an hour: its process is gone
 
