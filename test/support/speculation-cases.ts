@@ -43,7 +43,7 @@ export function jobOfCase({ prompt, style }: Case, pair: ModelPair): Job {
     prompts: [[...pair.prompts[prompt]!]],
     sampling,
     stop: kind === 'stop' ? [...pair.stop] : [],
-    maxTokens: 10 + 7 * (prompt % 5),
+    maxTokens: 8 + 6 * (prompt % 5),
     topLogprobs: prompt % 4 === 0 ? 2 : null,
     ignoreEos: prompt % 2 === 0,
     speculation: 'auto',

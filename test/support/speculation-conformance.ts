@@ -79,7 +79,7 @@ export function describeSpeculation(
       expect(await finish(driver, predicted(jobs, expected))).toEqual(expected);
     });
 
-    it.each([1, 3, 8])(
+    it.each([2, 8])(
       'stops at the limits of output and context, drafting %d',
       async (numDraftTokens) => {
         const short = [1, 2, 3, 4, 9].map((maxTokens, seed) =>
@@ -107,7 +107,7 @@ export function describeSpeculation(
       const first = drafting.openPlain();
       const expected = await finish(first, jobs);
 
-      for (const numPublished of [1, 2, 11, 23, 24, 25, 39]) {
+      for (const numPublished of [1, 23, 24, 39]) {
         const second = drafting.open({ proposer, numDraftTokens: 5 });
         for (const job of predicted(jobs, expected)) {
           second.start(job, publishedOf(first.eventsOf(job).slice(0, numPublished), 1));

@@ -28,7 +28,7 @@ it.each(PROPOSERS)('gives the tokens of plain decoding with %s', async (proposer
     expect(await grid.differing(cell, grid.nextCases(cell.maxSequences))).toEqual([]);
   }
   const { numDrafted, numAccepted } = grid.totalsOf(proposer);
-  expect(numAccepted).toBeGreaterThan(3);
+  expect(numAccepted).toBeGreaterThan(0);
   expect(numDrafted - numAccepted).toBeGreaterThan(10);
 });
 
