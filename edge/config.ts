@@ -26,7 +26,7 @@ export const appEnvironmentSchema = z.object({
     .default(8 * 1024 * 1024),
   HEARTBEAT_MS: z.coerce.number().int().min(1).default(15_000),
   /** A client that went away may come back within this time; then its request is cancelled. */
-  DISCONNECT_GRACE_MS: z.coerce.number().int().min(0).max(25_000).default(3000),
+  DISCONNECT_GRACE_MS: z.coerce.number().int().min(0).max(25_000).default(5000),
   /** Requests that may wait for one model, of each fingerprint. */
   MAX_QUEUED: z.coerce.number().int().min(1).default(DEFAULT_MAX_QUEUED),
 });

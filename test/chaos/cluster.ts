@@ -39,7 +39,12 @@ export async function openCluster(numEdges: number, numWorkers: number): Promise
   for (let i = 0; i < numEdges; i += 1) {
     const edgePort = await freePort();
     edgeUrls.push(`http://127.0.0.1:${edgePort}`);
-    const env = { PORT: `${edgePort}`, HOST: '127.0.0.1', REDIS_URL: await urlOfRedis() };
+    const env = {
+      PORT: `${edgePort}`,
+      HOST: '127.0.0.1',
+      REDIS_URL: await urlOfRedis(),
+      DISCONNECT_GRACE_MS: '25000', // the adversary keeps clients from coming back for longer than usual
+    };
     const script = 'edge/node.ts';
     edges.push(new Victim({ name: `edge ${i}`, script, env, logFile, readyLine: /edge_ready/ }));
   }

@@ -11,7 +11,7 @@ describe('loadConfig', () => {
       redisUrl: REDIS_URL,
       graceMs: 10_000,
       maxQueued: 1024,
-      app: { apiKeys: null, maxBodyBytes: 8_388_608, heartbeatMs: 15_000, disconnectGraceMs: 3000 },
+      app: { apiKeys: null, maxBodyBytes: 8_388_608, heartbeatMs: 15_000, disconnectGraceMs: 5000 },
     });
   });
 

@@ -10,7 +10,7 @@ import type { RedisClient } from './connection.ts';
 
 const HEARTBEAT_MS = 1000;
 /** Four heartbeats, so that a busy moment does not take a worker off the list. */
-const OVERDUE_MS = 4000;
+export const OVERDUE_MS = 4000;
 
 export interface Registration {
   readonly card: ModelCard;

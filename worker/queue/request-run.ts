@@ -8,6 +8,7 @@ import type { Log } from '../telemetry/log.ts';
 import type { RedisClient } from './connection.ts';
 import { EventLog, type LogEnd, readPublished } from './event-log.ts';
 import type { GenerationEvent, Generator, PublishedChoice } from './generation.ts';
+import { countLost } from './lost-workers.ts';
 
 export interface RunContext {
   readonly client: RedisClient;
@@ -24,7 +25,7 @@ export interface RunContext {
 export type RunEnd = 'released' | 'over';
 
 /** Events after which a worker's death is not held against the request. */
-const MIN_PROGRESS = 8;
+const MIN_PROGRESS = 2;
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** A request on this worker, from its claim to its end, its release, or the claim of another. */
@@ -89,7 +90,7 @@ export class RequestRun {
       onCancel: (reason) => this.cancel(reason),
     });
     this.#current = { epoch, eventLog };
-    if (claim.numClaims > this.#context.maxClaims) return this.#setAside(claim, eventLog);
+    if (await this.#isPoisonous(claim)) return this.#setAside(claim, eventLog);
     try {
       return await this.#generate(claim, decodeJob(claim.job), eventLog);
     } catch (error) {
@@ -155,6 +156,14 @@ export class RequestRun {
     const restMs = Math.min(Math.max(deadlineMs - Date.now(), 0), MAX_TIMER_MS);
     const timer = setTimeout(() => this.cancel('deadline'), restMs);
     return () => clearTimeout(timer);
+  }
+
+  /** Whether claim after claim led nowhere and the workers that made them are gone. */
+  async #isPoisonous({ numClaims, job }: Claim): Promise<boolean> {
+    const { client, keys, maxClaims } = this.#context;
+    if (numClaims <= maxClaims) return false;
+    const claims = await client.lrange(keys.request(this.#id).claims, -numClaims, -2);
+    return (await countLost(client, keys, decodeJob(job), claims)) >= maxClaims;
   }
 
   /** Every worker that took it died or gave nothing: it is answered, and kept for us to look at. */
