@@ -54,6 +54,24 @@ describe('npm run bench', () => {
     );
   });
 
+  it('times the weight formats, fp32 against itself among them', async () => {
+    const { tables } = await bench('formats', '--quick');
+
+    const [times, ratios] = tables.map(({ rows }) => rows);
+    expect(times?.map(([format]) => format)).toEqual(['fp32', 'int8', 'q8', 'q4']);
+    for (const row of times ?? []) expect(row.slice(1).every((ms) => Number(ms) > 0)).toBe(true);
+    expect(new Set(ratios?.[0]?.slice(1))).toEqual(new Set([1]));
+  });
+
+  it('measures what weight formats add to the perplexity', async () => {
+    const { targets } = await bench('perplexity', '--quick');
+
+    const met = targets.filter((target) => target.met).map(({ name }) => name);
+    expect(targets).toHaveLength(6);
+    expect(met.filter((name) => / (int8|q8) /.test(name))).toHaveLength(4);
+    for (const { value } of targets) expect(Math.abs(value)).toBeLessThan(0.2);
+  });
+
   it('names what there is when asked for something else', async () => {
     await expect(bench('engines')).rejects.toThrow('no benchmark is called engines; there are');
   });
