@@ -2,6 +2,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import type { WeightFormat } from '../../worker/model/builder.ts';
 import { type OpenModel, openModel } from '../../worker/model/open-model.ts';
 import { CONFIGS } from '../support/architectures.ts';
 import { randomTensors, writeCheckpoint } from '../support/checkpoints.ts';
@@ -19,12 +20,12 @@ if (existsSync(softwareVulkan)) {
 const directory = mkdtempSync(join(tmpdir(), 'rivulet-'));
 afterAll(() => rmSync(directory, { recursive: true }));
 
-function openOnGpu(modelDir: string): Promise<OpenModel> {
+function openOnGpu(modelDir: string, weightFormat: WeightFormat = 'fp32'): Promise<OpenModel> {
   return openModel({
     modelDir,
     cacheDir: join(directory, 'cache'),
     executionProvider: 'webgpu',
-    weightFormat: 'fp32',
+    weightFormat,
     numThreads: 1,
   });
 }
@@ -48,6 +49,30 @@ describe.skipIf(model === null)('the execution provider webgpu', () => {
   it('continues greedily with the same tokens, across the end of a block', async () => {
     const { ids, greedy } = texts.find((text) => text.ids.length === 49)!;
     expect(await continueGreedily(model!.runner, ids, 20)).toEqual(greedy.slice(0, 20));
+  });
+
+  it.each([
+    ['q8', 0.06],
+    ['q4', 0.45],
+  ] as const)('runs blocks of %s nearly like fp32', async (weightFormat, tolerance) => {
+    for (const name of ['llama, grouped heads', 'gpt2']) {
+      const config = CONFIGS[name]!;
+      const tensors = randomTensors(config);
+      writeCheckpoint(join(directory, name), config, tensors);
+      const { runner } = await openOnGpu(join(directory, name), weightFormat);
+      const tokenIds = Array.from({ length: 40 }, (_, i) => (i * i * 7 + 3 * i) % 101);
+
+      const expected = forward(config, tensors, tokenIds).flatMap((logits) => [...logits]);
+      const cache = new HostCache(runner.shape, { numRows: 1, frozenCapacity: 64 });
+      const [rows] = await cache.read(runner, [tokenIds]);
+      const actual = rows!.flatMap((logits) => [...logits]);
+
+      const spread = Math.hypot(...expected); // their mean is near 0
+      expect(Math.hypot(...expected.map((logit, i) => logit - actual[i]!)) / spread).toBeLessThan(
+        tolerance,
+      );
+      await runner.close();
+    }
   });
 
   it.each(['qwen3', 'gpt2'])('runs %s like a plain forward pass', async (name) => {
