@@ -9,16 +9,17 @@ import {
 import type { ChannelListener } from './subscriptions.ts';
 
 export interface EventSource {
-  /** The next entries of the log after `after`, as `[id, event]`; fewer than `PAGE_SIZE` at its end. */
-  readLog(after: EventId | null): Promise<readonly (readonly [string, string])[]>;
+  /** The next entries of the log after `after`, as `[id, event]`; fewer than `count` at its end. */
+  readLog(after: EventId | null, count: number): Promise<readonly (readonly [string, string])[]>;
   /** `gone` when the request is unknown or no longer kept. */
   stage(): Promise<'open' | 'ended' | 'gone'>;
 }
 
-export const PAGE_SIZE = 200;
-
 /** What a client that reads slowly may leave unread here, in characters; beyond it the log keeps it. */
-const MAX_BUFFERED = 256 * 1024;
+export const MAX_BUFFERED = 256 * 1024;
+/** Entries of the log that are read at once: as many as the buffer would hold, by the size of those before. */
+export const MAX_PAGE_SIZE = 200;
+export const FIRST_PAGE_SIZE = 20;
 /** After this long without news the log is read again: the message may have been lost. */
 const IDLE_MS = 5000;
 /** A stream outlives an absence of Redis of this length. */
@@ -36,7 +37,9 @@ export class EventReader implements ChannelListener {
   #mustReadLog: boolean;
   #hasEnded = false;
   #live: string[] = [];
-  #numBuffered = 0;
+  #numLive = 0;
+  #numPaged = 0;
+  #pageSize = FIRST_PAGE_SIZE;
   #wake: () => void = () => undefined;
 
   /** @param hasPast whether there may be events before the subscription was acknowledged */
@@ -51,13 +54,18 @@ export class EventReader implements ChannelListener {
     this.#signal = signal;
   }
 
+  /** Characters that wait here for whoever reads. */
+  get numBuffered(): number {
+    return this.#numLive + this.#numPaged;
+  }
+
   onMessage(message: string): void {
-    if (this.#numBuffered + message.length > MAX_BUFFERED) {
+    if (this.#numLive + message.length > MAX_BUFFERED) {
       this.onGap();
       return;
     }
     this.#live.push(message);
-    this.#numBuffered += message.length;
+    this.#numLive += message.length;
     this.#wake();
   }
 
@@ -83,8 +91,10 @@ export class EventReader implements ChannelListener {
       } else if (this.#mustReadLog) {
         const page = await this.#nextPage();
         if (page.length === 0 && this.#hasEnded) return;
-        for (const logged of page) {
+        for (const [text, payload] of page) {
           if (this.#signal.aborted) return;
+          this.#numPaged -= payload.length;
+          const logged = { id: toEventId(text), event: decodeEvent(payload) };
           this.#last = logged.id;
           yield logged;
           if (isTerminal(logged.event)) return;
@@ -105,22 +115,20 @@ export class EventReader implements ChannelListener {
         return null;
       }
       this.#live.shift();
-      this.#numBuffered -= message.length;
+      this.#numLive -= message.length;
       if (!isAfter(id, this.#last)) continue;
       this.#last = id;
       return { id, event: decodeEvent(message.slice(space + 1)) };
     }
   }
 
-  async #nextPage(): Promise<LoggedEvent[]> {
+  async #nextPage(): Promise<readonly (readonly [string, string])[]> {
     this.#mustReadLog = false; // before the reading: a gap from here on needs another one
-    const entries = await this.#patiently(() => this.#source.readLog(this.#last));
-    if (entries.length >= PAGE_SIZE) this.#mustReadLog = true;
-    return entries.map(([text, payload]) => {
-      const id = parseEventId(text);
-      if (id === null) throw new PlatformError('protocol_mismatch', `unreadable event id: ${text}`);
-      return { id, event: decodeEvent(payload) };
-    });
+    const entries = await this.#patiently(() => this.#source.readLog(this.#last, this.#pageSize));
+    if (entries.length >= this.#pageSize) this.#mustReadLog = true;
+    this.#numPaged = entries.reduce((sum, [, payload]) => sum + payload.length, 0);
+    if (entries.length > 0) this.#pageSize = pageSizeFor(this.#numPaged / entries.length);
+    return entries;
   }
 
   async #checkLog(): Promise<void> {
@@ -160,8 +168,19 @@ export class EventReader implements ChannelListener {
 
   #forgetLive(): void {
     this.#live = [];
-    this.#numBuffered = 0;
+    this.#numLive = 0;
   }
+}
+
+function pageSizeFor(meanLength: number): number {
+  return Math.min(Math.max(1, Math.floor(MAX_BUFFERED / meanLength)), MAX_PAGE_SIZE);
+}
+
+/** @throws {PlatformError} `protocol_mismatch` for what is none */
+function toEventId(text: string): EventId {
+  const id = parseEventId(text);
+  if (id === null) throw new PlatformError('protocol_mismatch', `unreadable event id: ${text}`);
+  return id;
 }
 
 /** Events are numbered from 0 on over all epochs. */

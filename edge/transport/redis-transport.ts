@@ -23,7 +23,7 @@ import {
 } from '../../shared/protocol/request-scripts.ts';
 import { SERVED_MODELS } from '../../shared/protocol/scripts.ts';
 import { DEFAULT_MAX_QUEUED, refusalOf } from './admission.ts';
-import { EventReader, type EventSource, PAGE_SIZE } from './event-reader.ts';
+import { EventReader, type EventSource } from './event-reader.ts';
 import { Reach, unavailable } from './reach.ts';
 import { connectRedis, type RedisClient, type RedisConnections } from './redis-connection.ts';
 import { RequestQueues } from './request-queues.ts';
@@ -229,10 +229,10 @@ export class RedisTransport implements Transport, AsyncDisposable {
   #sourceOf(id: RequestId): EventSource {
     const { log } = this.#keys.request(id);
     return {
-      readLog: async (after) => {
+      readLog: async (after, count) => {
         const start = after === null ? '-' : `(${encodeEventId(after)}`;
         const entries = await this.#reach.call(() =>
-          this.#client.xrange(log, start, '+', 'COUNT', PAGE_SIZE),
+          this.#client.xrange(log, start, '+', 'COUNT', count),
         );
         return entries.map(([entryId, fields]) => [entryId, fields[1] ?? ''] as const);
       },

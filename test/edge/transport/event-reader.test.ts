@@ -1,5 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { EventReader, type EventSource, PAGE_SIZE } from '../../../edge/transport/event-reader.ts';
+import {
+  EventReader,
+  type EventSource,
+  MAX_BUFFERED,
+  MAX_PAGE_SIZE,
+} from '../../../edge/transport/event-reader.ts';
 import { PlatformError } from '../../../shared/errors.ts';
 import { type EventId, encodeEvent, type RequestEvent } from '../../../shared/protocol/event.ts';
 
@@ -23,12 +28,12 @@ class Log implements EventSource {
     return entry.join(' ');
   }
 
-  async readLog(after: EventId | null) {
+  async readLog(after: EventId | null, count: number) {
     this.numReadings += 1;
     const failure = this.failures.shift();
     if (failure !== undefined) throw failure;
     const start = after === null ? 0 : after.seq + 1;
-    return this.entries.slice(start, start + PAGE_SIZE);
+    return this.entries.slice(start, start + count);
   }
 
   async stage() {
@@ -95,13 +100,40 @@ describe('EventReader', () => {
     expect(log.numReadings).toBeGreaterThan(0);
   });
 
+  it('never has more in its hands than its buffer and a page, whoever reads how slowly', async () => {
+    const log = new Log();
+    const texts = Array.from({ length: 400 }, (_, i) => `${i} `.padEnd(20_000, '.'));
+    const messages = texts.map((text) => log.add(textEvent(text)));
+    messages.push(log.add(over));
+    const reader = readerOf(log);
+    let maxBuffered = 0;
+    const hear = (count: number) => {
+      for (const message of messages.splice(0, count)) {
+        reader.onMessage(message);
+        maxBuffered = Math.max(maxBuffered, reader.numBuffered);
+      }
+    };
+
+    hear(5);
+    const read: string[] = [];
+    for await (const { event } of reader.read()) {
+      if (event.type === 'tokens') read.push(event.text);
+      hear(10); // ten come while one is read
+      maxBuffered = Math.max(maxBuffered, reader.numBuffered);
+    }
+
+    expect(read.join('')).toBe(texts.join(''));
+    expect(maxBuffered).toBeGreaterThan(MAX_BUFFERED / 2);
+    expect(maxBuffered).toBeLessThan(3 * MAX_BUFFERED);
+  });
+
   it('reads a long log page by page', async () => {
     const log = new Log();
-    for (let i = 0; i < 2 * PAGE_SIZE; i += 1) log.add(textEvent('.'));
+    for (let i = 0; i < 3 * MAX_PAGE_SIZE; i += 1) log.add(textEvent('.'));
     log.add(over);
 
-    expect(await textOf(readerOf(log, true))).toBe('.'.repeat(2 * PAGE_SIZE));
-    expect(log.numReadings).toBe(3);
+    expect(await textOf(readerOf(log, true))).toBe('.'.repeat(3 * MAX_PAGE_SIZE));
+    expect(log.numReadings).toBe(4); // the first one, and three full ones
   });
 
   it('looks into the log when it has heard nothing for a while', async () => {
