@@ -1,5 +1,32 @@
 import { PlatformError } from '../shared/errors.ts';
 
+const MAX_DISCARDED_BYTES = 64 * 1024 * 1024;
+const DISCARD_WITHIN_MS = 2000;
+
+/**
+ * Reads what is left of a body that was refused, within limits: some platforms lose an answer that comes before the
+ * body's end.
+ */
+export async function discardBody({ body }: Request): Promise<void> {
+  if (body === null || body.locked) return;
+  const reader = body.getReader();
+  const cancel = () => void reader.cancel().catch(() => undefined); // lost already
+  const timer = setTimeout(cancel, DISCARD_WITHIN_MS);
+  let numBytes = 0;
+  try {
+    while (numBytes < MAX_DISCARDED_BYTES) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      numBytes += value.length;
+    }
+    cancel();
+  } catch {
+    return; // the client went away, and wants no answer
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /**
  * Reads a request's body as JSON, at most `maxBytes` of it, whatever its headers say.
  *
@@ -30,7 +57,7 @@ function checkHeaders(headers: Headers, maxBytes: number): void {
 async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array> {
   const pieces: Uint8Array[] = [];
   let numBytes = 0;
-  for await (const piece of request.body ?? []) {
+  for await (const piece of request.body?.values({ preventCancel: true }) ?? []) {
     numBytes += piece.length;
     if (numBytes > maxBytes) throw tooLarge('longer', maxBytes);
     pieces.push(piece);

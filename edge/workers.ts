@@ -1,5 +1,6 @@
 import { env } from 'cloudflare:workers';
 import { createApp } from './app.ts';
+import { discardBody } from './body.ts';
 import { loadWorkersConfig } from './config.ts';
 import { createHubClass } from './transport/hub.ts';
 import { HubTransport } from './transport/hub-transport.ts';
@@ -20,4 +21,10 @@ const app = createApp(
   config.app,
 );
 
-export default app;
+export default {
+  async fetch(request, bindings, context): Promise<Response> {
+    const response = await app.fetch(request, bindings, context);
+    await discardBody(request); // else workerd closes the connection on it, and the answer is lost
+    return response;
+  },
+} satisfies ExportedHandler<Cloudflare.Env>;

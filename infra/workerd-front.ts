@@ -13,6 +13,9 @@ export interface WorkerdFrontOptions {
   readonly workerdPort: number;
 }
 
+/** A client that still sends when it has been answered gets so long to read the answer. */
+const LINGER_MS = 2000;
+
 /**
  * Passes connections on to workerd, and a client's close as a reset. A workerd that has nothing to write yet
  * notices nothing less; on Cloudflare the network in front of it says when a client goes away.
@@ -23,18 +26,9 @@ export async function openWorkerdFront(options: WorkerdFrontOptions): Promise<Wo
   const { port, hostname, workerdPort } = options;
   const sockets = new Set<Socket>();
   const server = createServer({ noDelay: true }, (client) => {
-    const upstream = connect({ port: workerdPort, host: '127.0.0.1', noDelay: true });
     sockets.add(client);
-    client.on('error', () => undefined); // closes, as when it ends
-    upstream.on('error', () => undefined);
-    client.on('end', () => upstream.resetAndDestroy());
-    client.on('close', () => {
-      sockets.delete(client);
-      upstream.resetAndDestroy();
-    });
-    upstream.on('close', () => client.destroySoon());
-    client.pipe(upstream, { end: false });
-    upstream.pipe(client);
+    client.on('close', () => sockets.delete(client));
+    passOn(client, connect({ port: workerdPort, host: '127.0.0.1', noDelay: true }));
   });
   server.listen(port, hostname);
   try {
@@ -51,4 +45,19 @@ export async function openWorkerdFront(options: WorkerdFrontOptions): Promise<Wo
       for (const socket of sockets) socket.destroy();
     },
   };
+}
+
+function passOn(client: Socket, upstream: Socket): void {
+  for (const socket of [client, upstream]) socket.on('error', () => undefined); // it closes, too
+  client.on('end', () => upstream.resetAndDestroy());
+  client.on('close', () => upstream.resetAndDestroy());
+  upstream.on('close', () => {
+    // Closed with bytes unread, a socket would be reset, and what was written last be lost.
+    client.end();
+    client.resume();
+    const timer = setTimeout(() => client.destroy(), LINGER_MS);
+    client.on('close', () => clearTimeout(timer));
+  });
+  client.pipe(upstream, { end: false });
+  upstream.pipe(client, { end: false });
 }
