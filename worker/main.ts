@@ -17,6 +17,9 @@ import { settleWeightFormat } from './weight-format.ts';
 /** Deaths of workers that a request may cause: the third is its end. */
 const MAX_CLAIMS = 3;
 
+/** Time to close what is open, after the grace for requests. */
+const CLOSING_MS = 3000;
+
 /** `npm run worker`: everything is made here, in order, and closed in reverse however it ends. */
 async function main(): Promise<void> {
   const config = loadConfig(process.env);
@@ -25,7 +28,11 @@ async function main(): Promise<void> {
   const log = metrics.countingLog(createLog(config.logLevel, { worker: workerId.slice(0, 8) }));
   const shutdown = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.on(signal, () => shutdown.abort());
+    process.on(signal, () => {
+      shutdown.abort();
+      // Whatever hangs, be it a connection that never comes back: the locks run out, and others go on.
+      setTimeout(() => process.exit(1), config.graceMs + CLOSING_MS).unref();
+    });
   }
 
   const keys = new Keys();
@@ -95,6 +102,7 @@ function digestOf({ tokenizerJson, tokenizerConfigJson }: TokenizerFiles): strin
 
 try {
   await main();
+  process.exit(0); // a connection that is still being looked for would keep it
 } catch (error) {
   console.error(error instanceof Error ? `worker: ${error.message}` : error);
   process.exit(1);

@@ -15,6 +15,9 @@ export interface ProcessOptions {
   readonly readyLine: RegExp;
 }
 
+/** Longer than any grace, and than a busy machine makes of it. */
+const GONE_WITHIN_MS = 30_000;
+
 /** A process of the service that is killed and started again, always under the same name and environment. */
 export class Victim implements AsyncDisposable {
   readonly #options: ProcessOptions;
@@ -62,9 +65,12 @@ export class Victim implements AsyncDisposable {
     const child = this.#child;
     if (child === null || this.#isClosed) return;
     this.#child = null;
-    const gone = once(child, 'exit');
+    const gone = once(child, 'exit', { signal: AbortSignal.timeout(GONE_WITHIN_MS) });
     child.kill(signal);
-    await gone;
+    await gone.catch((cause: unknown) => {
+      child.kill('SIGKILL');
+      throw new Error(`${this.name} did not end on ${signal}`, { cause });
+    });
     if (!this.#isClosed) await this.start();
   }
 

@@ -69,7 +69,7 @@ describe('npm run bench', () => {
     const met = targets.filter((target) => target.met).map(({ name }) => name);
     expect(targets).toHaveLength(6);
     expect(met.filter((name) => / (int8|q8) /.test(name))).toHaveLength(4);
-    for (const { value } of targets) expect(Math.abs(value)).toBeLessThan(0.2);
+    for (const { value } of targets) expect(Math.abs(value ?? Infinity)).toBeLessThan(0.2);
   });
 
   it('names what there is when asked for something else', async () => {
