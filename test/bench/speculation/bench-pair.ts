@@ -28,6 +28,8 @@ export interface Pass {
   /** Drafted tokens, and those accepted by their place in the draft. */
   readonly numDrafts: number;
   readonly numDraftTokens: number;
+  /** Drafts of which a token was not what the target chose. */
+  readonly numRejected: number;
   readonly numAcceptedPerPosition: readonly number[];
 }
 
@@ -41,6 +43,8 @@ export interface PassSettings {
   readonly numTokens: number;
   /** Of the prompts, in turn. */
   readonly temperatures: readonly number[];
+  /** What the answers are said to be, where anything is said. */
+  readonly predictions?: readonly (readonly number[])[] | undefined; // [numPrompts]
 }
 
 /** A target and its draft model, opened once for all modes. */
@@ -73,8 +77,9 @@ export class BenchPair implements AsyncDisposable {
     draft: ModelRunner = this.draft,
   ): Mode {
     const needsDraft = proposers.includes('draft') || proposers.includes('staged');
+    const policy = new CountingController();
     const speculator = new Speculator({
-      policy: new Controller(),
+      policy,
       drafter: needsDraft ? new Drafter(draft, maxSequences) : null,
       outputs: proposers.includes('suffix') ? new OutputStore() : null,
       proposers: new Set(proposers),
@@ -95,12 +100,27 @@ export class BenchPair implements AsyncDisposable {
         now: () => performance.now(),
       },
     });
-    return { name, pass: (prompts, settings) => runPass(engine, prompts, settings) };
+    const pass: Mode['pass'] = async (prompts, settings) => {
+      const numRejectedBefore = policy.numRejected;
+      const counts = await runPass(engine, prompts, settings);
+      return { ...counts, numRejected: policy.numRejected - numRejectedBefore };
+    };
+    return { name, pass };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.target.close();
     await this.draft.close();
+  }
+}
+
+/** The controller, and how many drafts it saw that were not accepted whole. */
+class CountingController extends Controller {
+  numRejected = 0;
+
+  override observeVerified(...[sequence, draft]: Parameters<Controller['observeVerified']>): void {
+    if (draft.numAccepted < draft.numDrafted) this.numRejected += 1;
+    super.observeVerified(sequence, draft);
   }
 }
 
@@ -123,12 +143,19 @@ export function useless(runner: ModelRunner): ModelRunner {
 async function runPass(
   engine: Engine,
   prompts: readonly (readonly number[])[],
-  { numTokens, temperatures }: PassSettings,
-): Promise<Pass> {
+  { numTokens, temperatures, predictions }: PassSettings,
+): Promise<Omit<Pass, 'numRejected'>> {
   const jobs = prompts.map((prompt, i) => {
     const temperature = temperatures[i % temperatures.length]!;
     const sampling = { ...jobOf().sampling, temperature, seed: 7 };
-    return jobOf({ prompts: [[...prompt]], sampling, maxTokens: numTokens, ignoreEos: true });
+    const prediction = predictions?.[i] ?? null;
+    return jobOf({
+      prompts: [[...prompt]],
+      sampling,
+      maxTokens: numTokens,
+      ignoreEos: true,
+      prediction: prediction && [...prediction],
+    });
   });
   const outputById = new Map<string, number[]>(jobs.map(({ id }) => [id, []]));
   let [numDrafts, numDraftTokens] = [0, 0];

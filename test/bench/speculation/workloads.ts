@@ -27,12 +27,25 @@ export function storyPrompts({ tokenizer }: BenchPair): number[][] {
   return texts.slice(0, 100).map((text) => tokenizer.encode(text, { addSpecialTokens: true }));
 }
 
-/** A passage said twice and begun a third time: what a request to repeat or to edit looks like to a lookup. */
-export function repetitionPrompts({ tokenizer }: BenchPair): number[][] {
-  return texts.slice(0, 40).map((text, i) => {
-    const passage = `${text} ${texts[(i + 7) % texts.length]} ${texts[(i + 13) % texts.length]}. `;
-    const thrice = `${passage}${passage}${passage}`;
-    return tokenizer.encode(thrice, { addSpecialTokens: true }).slice(0, 300);
+/** What a lookup is for: an answer that repeats what is at hand. */
+export function lookupModes(pair: BenchPair, numRows: number): Mode[] {
+  return [
+    pair.mode('off', MODES.off, numRows),
+    pair.mode('lookup', ['prediction', ...MODES.lookup], numRows),
+    pair.mode('auto', MODES.auto, numRows),
+  ];
+}
+
+/** Tokens between two changes of an edited text. */
+const EDIT_EVERY = 24;
+
+/** A text as one would have it before an edit: the answer, with a token changed here, gone there, and one too many. */
+export function beforeEdit(answer: readonly number[]): number[] {
+  const rng = seededRng(answer.length + (answer[0] ?? 0));
+  return answer.flatMap((token, i) => {
+    if (i % EDIT_EVERY !== EDIT_EVERY / 2) return [token];
+    const other = integerFrom(rng, 3, 2048);
+    return [[other], [], [other, token]][Math.floor(i / EDIT_EVERY) % 3]!;
   });
 }
 
