@@ -2,7 +2,7 @@ import { Queue } from 'bullmq';
 import { z } from 'zod';
 import type { RequestId } from '../../shared/ids.ts';
 import type { Job } from '../../shared/protocol/job.ts';
-import { type Keys, type QueueOf, servedModelField } from '../../shared/protocol/keys.ts';
+import type { Keys, QueueOf } from '../../shared/protocol/keys.ts';
 import { runScript } from '../../shared/protocol/request-scripts.ts';
 import { QUEUE_LOAD } from '../../shared/protocol/scripts.ts';
 import type { QueueLoad } from './admission.ts';
@@ -48,7 +48,7 @@ export class RequestQueues {
         if (job === null) throw new Error(`not queued within ${ADD_WITHIN_MS} ms`);
       });
     } catch (error) {
-      this.#queueByName.delete(servedModelField(job)); // one that failed to begin stays failed
+      this.#queueByName.delete(this.#fieldOf(job)); // one that failed to begin stays failed
       throw error;
     }
   }
@@ -58,8 +58,13 @@ export class RequestQueues {
     await this.#reach.call(() => this.#queueOf(job).remove(job.id));
   }
 
+  #fieldOf(job: QueueOf): string {
+    const { prefix, name } = this.#keys.queue(job);
+    return `${prefix}:${name}`;
+  }
+
   #queueOf(job: QueueOf): Queue {
-    const field = servedModelField(job);
+    const field = this.#fieldOf(job);
     const known = this.#queueByName.get(field);
     if (known !== undefined) return known;
     const { prefix, name } = this.#keys.queue(job);

@@ -33,6 +33,10 @@ const contextPolicySchema = z.discriminatedUnion('type', [
 
 export type ContextPolicy = z.infer<typeof contextPolicySchema>;
 
+export const JOB_CLASSES = ['interactive', 'batch'] as const;
+/** `batch` waits in a queue of its own and gives way to `interactive` wherever the two meet. */
+export type JobClass = (typeof JOB_CLASSES)[number];
+
 /**
  * What edge hands a worker: a request that was checked, counted in tokens and given its defaults, so
  * that nothing about its output depends on when or where it runs.
@@ -50,6 +54,8 @@ export const jobSchema = z.object({
   deadlineMs: z.number().nullable(),
   /** 1 is served first; larger numbers later. */
   priority: z.int().min(1).max(2_097_151),
+  /** Absent for `interactive`. */
+  class: z.enum(JOB_CLASSES).optional(),
   /** Choice `i` continues prompt `floor(i / n)`. */
   prompts: z.array(z.array(z.int().nonnegative())).min(1),
   n: z.int().positive(),

@@ -1,12 +1,15 @@
 import type { RequestId, TenantId } from '../ids.ts';
+import type { JobClass } from './job.ts';
 
 /** Where every name in Redis begins; another one keeps a second system apart in the same Redis. */
 export const DEFAULT_PREFIX = 'rivulet';
 
-/** One model as one kind of worker serves it. Its requests have a queue of their own. */
+/** One model as one kind of worker serves it. Its requests have a queue of their own, and those of a batch another. */
 export interface QueueOf {
   readonly model: string;
   readonly fingerprint: string;
+  /** Absent for `interactive`. */
+  readonly class?: JobClass | undefined;
 }
 
 /** Everything about one request. The hash tag puts all of it on one node of a cluster. */
@@ -41,7 +44,8 @@ export class Keys {
 
   /** BullMQ's `prefix` and queue name. Encoded, because a brace in a name would end the hash tag. */
   queue(queue: QueueOf): { readonly prefix: string; readonly name: string } {
-    return { prefix: `${this.prefix}:{${servedModelField(queue)}}`, name: 'requests' };
+    const name = queue.class === 'batch' ? 'batch' : 'requests';
+    return { prefix: `${this.prefix}:{${servedModelField(queue)}}`, name };
   }
 
   /** Sorted set that wakes BullMQ workers waiting for a job of the queue. */
@@ -58,7 +62,8 @@ export class Keys {
 
   /** Hash: worker id -> `<ms when it expires> <requests it can finish a second>`. */
   rates(queue: QueueOf): string {
-    return `${this.queue(queue).prefix}:rates`;
+    const { prefix, name } = this.queue(queue);
+    return name === 'batch' ? `${prefix}:batch-rates` : `${prefix}:rates`;
   }
 
   /** Hash: `servedModelField` -> model card. */

@@ -31,6 +31,20 @@ describe('Keys', () => {
     expect(first.prefix).not.toBe(second.prefix);
   });
 
+  it('keeps batch jobs in a queue of their own, on the node of the other', () => {
+    const keys = new Keys();
+    const interactive = { model: 'm', fingerprint: 'f' };
+    const batch = { ...interactive, class: 'batch' } as const;
+    expect(keys.queue({ ...interactive, class: 'interactive' })).toEqual(keys.queue(interactive));
+    const names = [interactive, batch].flatMap((queue) => [
+      keys.queueMarker(queue),
+      keys.rates(queue),
+      ...Object.values(keys.waitingJobs(queue)),
+    ]);
+    expect(new Set(names).size).toBe(8);
+    expect(new Set(names.map(hashTag)).size).toBe(1);
+  });
+
   it('begins every name as it is told', () => {
     const keys = new Keys('mine');
     const names = [keys.cancels, keys.workers, keys.modelCards, keys.setAside, keys.autoSettings];
