@@ -10,8 +10,10 @@ import type {
 
 /** How far a choice had come when its request was last interrupted. */
 export interface PublishedChoice {
-  /** Output tokens already in the log, in order. */
+  /** Output tokens that the log holds, in order: all of them, or the last `tokensToResume` at least. */
   readonly tokenIds: readonly TokenId[];
+  /** Output tokens before them, which it held once. */
+  readonly numTrimmed?: number;
   /** Characters (UTF-16 units) of output text already in the log. */
   readonly textLength: number;
   readonly hasEcho: boolean;
