@@ -1,5 +1,6 @@
 import type { Context } from 'hono';
 import { PlatformError } from '../../shared/errors.ts';
+import { collect, toErrorOptions } from '../../shared/openai/collect.ts';
 import type { LoggedEvent } from '../../shared/protocol/event.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import type { GenerationRequest, ParsedRequest } from '../../shared/protocol/request.ts';
@@ -10,7 +11,6 @@ import { Connection } from '../connection.ts';
 import { toPlatformError } from '../errors.ts';
 import { firstJobOf } from '../idempotency.ts';
 import { createJob } from '../job.ts';
-import { collect, toErrorOptions } from '../stream/collect.ts';
 import { toFrames } from '../stream/frames.ts';
 import { continued, IDLE, orIdle } from '../stream/idle.ts';
 import { createSseBody, SSE_HEADERS } from '../stream/sse.ts';

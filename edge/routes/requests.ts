@@ -1,13 +1,13 @@
 import { type Context, Hono } from 'hono';
 import { PlatformError } from '../../shared/errors.ts';
 import { isRequestId } from '../../shared/ids.ts';
+import { createChunkEncoder } from '../../shared/openai/chunks.ts';
 import { type EventId, parseEventId } from '../../shared/protocol/event.ts';
 import { abandon } from '../abandon.ts';
 import type { AppEnv } from '../app.ts';
 import { Connection } from '../connection.ts';
 import { methodNotAllowed, toPlatformError } from '../errors.ts';
 import { toFrames } from '../stream/frames.ts';
-import { createChunkEncoder } from '../stream/openai.ts';
 import { createSseBody, SSE_HEADERS } from '../stream/sse.ts';
 import type { RequestState } from '../transport/transport.ts';
 

@@ -1,4 +1,6 @@
 import { PlatformError } from '../../shared/errors.ts';
+import { createChunkEncoder } from '../../shared/openai/chunks.ts';
+import { toErrorOptions } from '../../shared/openai/collect.ts';
 import {
   type ErrorEvent,
   type EventId,
@@ -8,8 +10,6 @@ import {
 } from '../../shared/protocol/event.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import { toErrorBody } from '../errors.ts';
-import { toErrorOptions } from './collect.ts';
-import { createChunkEncoder } from './openai.ts';
 
 /** A line that means nothing, so that nobody in between takes the silence for an end. */
 export const HEARTBEAT = ': heartbeat\n\n';

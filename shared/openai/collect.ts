@@ -1,8 +1,8 @@
-import { PlatformError } from '../../shared/errors.ts';
-import type { LoggedEvent, TokenLogprobs, Usage } from '../../shared/protocol/event.ts';
-import { type Job, numChoices } from '../../shared/protocol/job.ts';
+import { PlatformError } from '../errors.ts';
+import type { LoggedEvent, TokenLogprobs, Usage } from '../protocol/event.ts';
+import { type Job, numChoices } from '../protocol/job.ts';
+import { type ChoiceEvent, toEnvelope, toFinishReason, toUsage } from './chunks.ts';
 import { CompletionLogprobsEncoder, toChatLogprobs } from './logprobs.ts';
-import { type ChoiceEvent, toEnvelope, toFinishReason, toUsage } from './openai.ts';
 
 /** One choice as far as it has come. */
 class Choice {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { CompletionLogprobsEncoder, toChatLogprobs } from '../../../edge/stream/logprobs.ts';
+import { CompletionLogprobsEncoder, toChatLogprobs } from '../../../shared/openai/logprobs.ts';
 import type { TokenLogprobs, TokenText } from '../../../shared/protocol/event.ts';
 
 function token(bytes: Uint8Array | readonly number[], logprob: number | null = -1): TokenText {

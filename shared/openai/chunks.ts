@@ -4,8 +4,8 @@ import type {
   RequestEvent,
   TokensEvent,
   Usage,
-} from '../../shared/protocol/event.ts';
-import { type Job, numChoices } from '../../shared/protocol/job.ts';
+} from '../protocol/event.ts';
+import { type Job, numChoices } from '../protocol/job.ts';
 import { CompletionLogprobsEncoder, toChatLogprobs } from './logprobs.ts';
 
 export type ChoiceEvent = EchoEvent | TokensEvent;

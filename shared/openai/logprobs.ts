@@ -1,4 +1,4 @@
-import type { TokenLogprobs, TokenText } from '../../shared/protocol/event.ts';
+import type { TokenLogprobs, TokenText } from '../protocol/event.ts';
 
 /** What OpenAI puts for a token whose probability it does not know. */
 const UNKNOWN_LOGPROB = -9999;
