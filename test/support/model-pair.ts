@@ -72,6 +72,7 @@ function toSpeculator(
   return new Speculator({
     policy,
     drafter: new Drafter(draft, options.maxSequences),
+    rest: null,
     outputs: options.outputs,
     proposers: new Set(options.proposers),
     maxDraftTokens: 8,

@@ -14,6 +14,8 @@ export interface LookupSources {
   readonly outputs: OutputStore | null;
 }
 
+/** Tokens that are taken in at once, after a rest: what came before is not looked up. */
+const MAX_BEHIND = 128;
 /** Latest tokens by which recent outputs are searched. */
 const NUM_RECENT = 24;
 
@@ -25,7 +27,7 @@ function isProposal(proposal: Proposal | null | undefined): proposal is Proposal
 export class Draftee {
   readonly #sequence: Sequence;
   readonly #sources: LookupSources;
-  readonly #index = new SuffixIndex();
+  #index = new SuffixIndex();
   readonly #prediction: Prediction | null;
   readonly #lookahead: Lookahead | null;
   /** Tokens of the sequence that are known here. */
@@ -79,6 +81,10 @@ export class Draftee {
 
   #catchUp(): void {
     const { tokenIds, numPromptTokens } = this.#sequence;
+    if (this.#numKnown > 0 && tokenIds.length - this.#numKnown > MAX_BEHIND) {
+      this.#index = new SuffixIndex();
+      this.#numKnown = tokenIds.length - MAX_BEHIND;
+    }
     for (; this.#numKnown < tokenIds.length; this.#numKnown += 1) {
       const tokenId = tokenIds[this.#numKnown]!;
       this.#index.add(tokenId);

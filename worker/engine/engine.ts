@@ -93,16 +93,16 @@ export class Engine {
 
   /** Advances every scheduled sequence once. */
   async step(): Promise<void> {
+    const startMs = this.#context.now();
     await this.#propose();
     const reads = this.#scheduler.schedule().map((chunk) => this.#toRead(chunk));
+    const isDecode = reads.every(({ chunk }) => chunk.sequence.isDecoding);
     const batches = buildBatches(reads, this.#cache, this.#runner.shape.slidingWindow);
     const results: (readonly [StepOutput, NewTokens])[] = [];
     for (const { input, reads } of batches) {
-      const startMs = this.#context.now();
+      const callStartMs = this.#context.now();
       const { logits, newKeys, newValues } = await this.#runner.run(input);
       const { numRows, numNewTokens } = input;
-      const ms = this.#context.now() - startMs;
-      this.#speculator?.observeCall({ numRows, numNewTokens, ms });
       for (const { read, row, firstLogits, firstSideLogits } of reads) {
         const { chunk, side } = read;
         const sideTokenIds = side
@@ -114,9 +114,16 @@ export class Engine {
         }
         results.push([output, { newKeys, newValues, numNewTokens, row }]);
       }
+      // Choosing from the logits of a draft is a part of what it costs.
+      const ms = this.#context.now() - callStartMs;
+      this.#speculator?.observeCall({ numRows, numNewTokens, ms });
     }
     // Only now, since appending may move rows, and later calls were laid out where they lay.
     for (const [output, newTokens] of results) this.#commit(output, newTokens);
+    if (!isDecode) return;
+    const numTokens = results.reduce((sum, [{ newTokenIds }]) => sum + newTokenIds.length, 0);
+    const ms = this.#context.now() - startMs;
+    this.#speculator?.observeStep({ numRows: reads.length, numTokens, ms });
   }
 
   /** What there is to say since the last call. */
@@ -154,7 +161,6 @@ export class Engine {
     const { running } = this.#scheduler;
     const decoding = running.filter(({ isDecoding }) => isDecoding);
     const drafted = decoding.filter(({ canSpeculate }) => canSpeculate);
-    if (drafted.length === 0) return;
     const isReading = decoding.length < running.length || this.#scheduler.numWaiting > 0;
     const numReserved = decoding.length + (isReading ? BLOCK_SIZE : 0);
     const maxTokens = Math.max(0, this.#limits.maxBatchedTokens - numReserved);

@@ -3,6 +3,7 @@ import { BLOCK_SIZE, MAX_PADDING, TAIL_CAPACITY } from '../cache/layout.ts';
 import type { SideTokens } from '../speculative/lookahead-window.ts';
 import type { CallCost, Candidate, DraftPlan, DraftPolicy } from '../speculative/policy.ts';
 import type { Proposal, ProposerName } from '../speculative/proposer.ts';
+import type { Rest } from '../speculative/rest.ts';
 import { Draftee, type LookupSources } from './draftee.ts';
 import type { Drafter, DraftRequest } from './drafter.ts';
 import type { Sequence } from './sequence.ts';
@@ -12,6 +13,8 @@ export interface SpeculatorParts extends LookupSources {
   readonly policy: DraftPolicy;
   /** `null` without a draft model. */
   readonly drafter: Drafter | null;
+  /** `null` never to rest. */
+  readonly rest: Rest | null;
   /** Longest draft, at most `MAX_PADDING`. */
   readonly maxDraftTokens: number;
   readonly now: () => number;
@@ -25,6 +28,14 @@ export interface StepRoom {
   readonly numOthers: number;
 }
 
+/** A step that is over. */
+export interface StepTime {
+  /** Sequences that decoded, and the tokens that they gained. */
+  readonly numRows: number;
+  readonly numTokens: number;
+  readonly ms: number;
+}
+
 interface NamedRequest extends DraftRequest {
   readonly proposer: ProposerName;
 }
@@ -36,13 +47,33 @@ const MIN_MATCH = 2;
 export class Speculator {
   readonly #parts: SpeculatorParts;
   readonly #drafteeBySequence = new Map<Sequence, Draftee>();
+  /** Of the step that is being made. */
+  #isDrafted = false;
+  #proposingMs = 0;
 
   constructor(parts: SpeculatorParts) {
     this.#parts = parts;
   }
 
   /** Proposes for sequences that are about to read one token. */
-  async propose(sequences: readonly Sequence[], { maxTokens, numOthers }: StepRoom): Promise<void> {
+  async propose(sequences: readonly Sequence[], room: StepRoom): Promise<void> {
+    const { rest, now } = this.#parts;
+    const startMs = now();
+    const isResting = rest?.isResting(sequences.length + room.numOthers) ?? false;
+    // Whoever says what to expect is listened to.
+    const drafted = isResting ? sequences.filter(isPredicted) : sequences;
+    this.#isDrafted = false;
+    if (drafted.length > 0) {
+      const numOthers = room.numOthers + sequences.length - drafted.length;
+      await this.#propose(drafted, { ...room, numOthers });
+    }
+    this.#proposingMs = now() - startMs;
+  }
+
+  async #propose(
+    sequences: readonly Sequence[],
+    { maxTokens, numOthers }: StepRoom,
+  ): Promise<void> {
     const rows = sequences.map((sequence) => this.#candidates(sequence));
     const plans = this.#parts.policy.plan(rows, numOthers);
     let numLeft = maxTokens;
@@ -63,6 +94,7 @@ export class Speculator {
     const draftee = this.#drafteeOf(sequence);
     draftee.matchLength = proposal.matchLength;
     draftee.cumulativeProbabilities = [];
+    this.#isDrafted = true;
     sequence.propose(proposal.proposer, proposal.tokenIds.slice(0, numTokens));
   }
 
@@ -81,6 +113,7 @@ export class Speculator {
       const draftee = this.#drafteeOf(sequence);
       draftee.matchLength = 0;
       draftee.cumulativeProbabilities = cumulativeProbabilities;
+      this.#isDrafted = true;
       sequence.propose(requests[i]!.proposer, tokenIds);
     }
   }
@@ -165,6 +198,12 @@ export class Speculator {
     this.#parts.policy.observeCall(cost);
   }
 
+  /** Learns what a step took in which every sequence decoded. */
+  observeStep(time: StepTime): void {
+    const [isDrafted, proposingMs] = [this.#isDrafted, this.#proposingMs];
+    this.#parts.rest?.observe({ ...time, isDrafted, proposingMs });
+  }
+
   /** Forgets a sequence; what it put out may be looked up by others of its tenant. */
   remove(sequence: Sequence): void {
     if (!this.#drafteeBySequence.delete(sequence)) return;
@@ -172,6 +211,10 @@ export class Speculator {
     const { tenant } = sequence.options;
     this.#parts.outputs?.add(tenant, sequence.tokenIds.slice(sequence.numPromptTokens));
   }
+}
+
+function isPredicted({ options }: Sequence): boolean {
+  return options.prediction.length > 0;
 }
 
 function toCandidate({ proposer, tokenIds, matchLength }: Proposal): Candidate {

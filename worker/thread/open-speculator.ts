@@ -4,6 +4,7 @@ import { Speculator } from '../engine/speculator.ts';
 import { type OpenModel, openModel } from '../model/open-model.ts';
 import { Controller } from '../speculative/controller.ts';
 import { OutputStore } from '../speculative/output-store.ts';
+import { Rest } from '../speculative/rest.ts';
 import { tokenizerDifference } from './draft-tokenizer.ts';
 import type { ThreadOptions } from './messages.ts';
 import { toOpenedModel } from './opened-model.ts';
@@ -23,6 +24,7 @@ export async function openSpeculator(
   return new Speculator({
     policy: new Controller(),
     drafter: draft && new Drafter(draft.runner, options.limits.maxSequences),
+    rest: new Rest(),
     outputs: proposers.includes('suffix') ? new OutputStore() : null,
     proposers: new Set(proposers),
     maxDraftTokens,

@@ -9,6 +9,7 @@ import type { ModelRunner } from '../../../worker/model/runner.ts';
 import { Controller } from '../../../worker/speculative/controller.ts';
 import { OutputStore } from '../../../worker/speculative/output-store.ts';
 import type { ProposerName } from '../../../worker/speculative/proposer.ts';
+import { Rest } from '../../../worker/speculative/rest.ts';
 import { type OpenedModel, toOpenedModel } from '../../../worker/thread/opened-model.ts';
 import { jobOf } from '../../support/jobs.ts';
 
@@ -81,6 +82,7 @@ export class BenchPair implements AsyncDisposable {
     const speculator = new Speculator({
       policy,
       drafter: needsDraft ? new Drafter(draft, maxSequences) : null,
+      rest: new Rest(),
       outputs: proposers.includes('suffix') ? new OutputStore() : null,
       proposers: new Set(proposers),
       maxDraftTokens: 8,

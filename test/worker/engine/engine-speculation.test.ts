@@ -15,6 +15,7 @@ function speculatorOf(proposer: ProposerName, model = new TinyModel()) {
   return new Speculator({
     policy: new FixedPolicy([proposer], 5),
     drafter: new Drafter(model, maxSequences),
+    rest: null,
     outputs: null,
     proposers: new Set([proposer]),
     maxDraftTokens: 8,
