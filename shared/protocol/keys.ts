@@ -100,6 +100,37 @@ export class Keys {
   get setAside(): string {
     return `${this.prefix}:set-aside`;
   }
+
+  /** BullMQ's `prefix` and name of the queue of deliveries. */
+  get deliveries(): { readonly prefix: string; readonly name: string } {
+    return { prefix: `${this.prefix}:{webhooks}`, name: 'deliveries' };
+  }
+
+  /** List of attempts to deliver what there is to say of a request or batch. */
+  deliveriesOf(subject: string): string {
+    return `${this.prefix}:{${subject}}:deliveries`;
+  }
+
+  /** List of notices that no request's script has written, and of deliveries to be sent again. */
+  get webhookOutbox(): string {
+    return `${this.prefix}:{webhooks}:outbox`;
+  }
+
+  /** Sorted set of webhook ids by when they were given up, in ms; hash: webhook id -> what is known of it. */
+  deadLettersOf(tenant: TenantId): { readonly index: string; readonly details: string } {
+    const tag = `${this.prefix}:{jobs:${encodeURIComponent(tenant)}}`;
+    return { index: `${tag}:dead-letters`, details: `${tag}:dead-letter-details` };
+  }
+
+  /** Hash: URL -> when it answered that it is gone, in ms. */
+  disabledEndpointsOf(tenant: TenantId): string {
+    return `${this.prefix}:{jobs:${encodeURIComponent(tenant)}}:disabled-endpoints`;
+  }
+
+  /** Sorted set of the webhook ids that were listed among the tenant's events, by when. */
+  seenNoticesOf(tenant: TenantId): string {
+    return `${this.prefix}:{jobs:${encodeURIComponent(tenant)}}:seen`;
+  }
 }
 
 /** Names a model and a fingerprint in the registry. */
