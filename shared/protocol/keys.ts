@@ -101,6 +101,34 @@ export class Keys {
     return `${this.prefix}:set-aside`;
   }
 
+  /** A file's pieces (list) and what is known of it once it is complete. Files of a batch share its hash tag. */
+  file(id: string): { readonly chunks: string; readonly meta: string } {
+    const [, hex = '', kind = ''] = /^file-([0-9a-f]{32})(.*)$/.exec(id) ?? [];
+    const tag = `${this.prefix}:{file:${hex}}`;
+    return { chunks: `${tag}:chunks${kind}`, meta: `${tag}:meta${kind}` };
+  }
+
+  /** Of a tenant: ids in order of age; when each is forgotten; bytes by id. */
+  filesOf(tenant: TenantId): { readonly index: string; expiries: string; sizes: string } {
+    const tag = `${this.prefix}:{files:${encodeURIComponent(tenant)}}`;
+    return { index: `${tag}:index`, expiries: `${tag}:expiries`, sizes: `${tag}:sizes` };
+  }
+
+  /** Hash: the state of a batch (batch-scripts.ts). */
+  batch(id: string): string {
+    return `${this.prefix}:{file:${id.slice('batch_'.length)}}:batch`;
+  }
+
+  /** Sorted set of a tenant's batches, in order of age by their ids. */
+  batchesOf(tenant: TenantId): string {
+    return `${this.prefix}:{batches:${encodeURIComponent(tenant)}}:index`;
+  }
+
+  /** BullMQ's `prefix` and name of the queue of batches. */
+  get batchQueue(): { readonly prefix: string; readonly name: string } {
+    return { prefix: `${this.prefix}:{batches}`, name: 'batches' };
+  }
+
   /** BullMQ's `prefix` and name of the queue of deliveries. */
   get deliveries(): { readonly prefix: string; readonly name: string } {
     return { prefix: `${this.prefix}:{webhooks}`, name: 'deliveries' };
