@@ -93,6 +93,14 @@ export function decodeJob(payload: string): Job {
   }
 }
 
+/** Output tokens beyond which a request may go on for ever as well. */
+const UNBOUNDED_TOKENS = 8192;
+
+/** Whether a request may run for so long that others cannot be left to wait for its end. */
+export function isUnbounded({ contextPolicy, maxTokens }: Job): boolean {
+  return contextPolicy.type === 'sinks' && (maxTokens ?? Infinity) > UNBOUNDED_TOKENS;
+}
+
 export function numChoices(job: Pick<Job, 'prompts' | 'n'>): number {
   return job.prompts.length * job.n;
 }

@@ -8,6 +8,7 @@ import {
 import { type Job, numChoices } from '../../shared/protocol/job.ts';
 import { Engine } from '../../worker/engine/engine.ts';
 import type { GenerationContext } from '../../worker/engine/generation.ts';
+import { DEFAULT_QUANTUM_TOKENS } from '../../worker/engine/scheduler.ts';
 import type { Speculator } from '../../worker/engine/speculator.ts';
 import type { ModelRunner } from '../../worker/model/runner.ts';
 import { PLAIN_PARAMS } from './plain-sampling.ts';
@@ -55,6 +56,7 @@ export interface DriverOptions {
   readonly served?: ServedModel;
   readonly maxSequences?: number;
   readonly maxBatchedTokens?: number;
+  readonly quantumTokens?: number;
   readonly prefixCacheBytes?: number;
   readonly speculator?: Speculator;
 }
@@ -86,6 +88,7 @@ export class EngineDriver {
       limits: {
         maxSequences: options.maxSequences ?? 16,
         maxBatchedTokens: options.maxBatchedTokens ?? 64,
+        quantumTokens: options.quantumTokens ?? DEFAULT_QUANTUM_TOKENS,
       },
       prefixCacheBytes: options.prefixCacheBytes ?? 0,
       speculator: options.speculator ?? null,

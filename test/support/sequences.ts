@@ -11,6 +11,8 @@ export function sequenceOf(numPromptTokens: number, options: Partial<SequenceOpt
     tenant: toTenantId('default'),
     choice: 0,
     priority: 1000,
+    class: 'interactive',
+    isUnbounded: false,
     promptTokenIds: Array<number>(numPromptTokens).fill(3),
     publishedTokenIds: [],
     sampling: { ...PLAIN_PARAMS, temperature: 0 },

@@ -43,6 +43,7 @@ export class Engine {
   readonly #scheduler: Scheduler;
   readonly #selector: TokenSelector;
   readonly #generationById = new Map<RequestId, Generation>();
+  #numRowsLost = 0;
 
   constructor({ runner, limits, prefixCacheBytes, speculator, context }: EngineParts) {
     this.#runner = runner;
@@ -54,7 +55,10 @@ export class Engine {
       maxBytes: prefixCacheBytes,
       blockBytes: BLOCK_SIZE * bytesPerToken(runner.shape),
     });
-    this.#scheduler = new Scheduler(limits, this.#cache, (sequence) => this.#restore(sequence));
+    this.#scheduler = new Scheduler(limits, this.#cache, {
+      onRow: (sequence) => this.#restore(sequence),
+      onRowLost: (sequence) => this.#suspend(sequence),
+    });
     this.#selector = new TokenSelector(runner.shape.vocabSize, context.describe);
   }
 
@@ -68,6 +72,11 @@ export class Engine {
 
   get numWaiting(): number {
     return this.#scheduler.numWaiting;
+  }
+
+  /** Times that a sequence lost its row before its end. */
+  get numRowsLost(): number {
+    return this.#numRowsLost;
   }
 
   /** Takes a request in. What was published of it is read again like a prompt. */
@@ -94,6 +103,7 @@ export class Engine {
   /** Advances every scheduled sequence once. */
   async step(): Promise<void> {
     const startMs = this.#context.now();
+    this.#scheduler.admit();
     await this.#propose();
     const reads = this.#scheduler.schedule().map((chunk) => this.#toRead(chunk));
     const isDecode = reads.every(({ chunk }) => chunk.sequence.isDecoding);
@@ -158,10 +168,10 @@ export class Engine {
   /** Drafts for the sequences that are about to read one token, in the room that prompts leave. */
   async #propose(): Promise<void> {
     if (this.#speculator === null) return;
-    const { running } = this.#scheduler;
-    const decoding = running.filter(({ isDecoding }) => isDecoding);
+    const { active } = this.#scheduler;
+    const decoding = active.filter(({ isDecoding }) => isDecoding);
     const drafted = decoding.filter(({ canSpeculate }) => canSpeculate);
-    const isReading = decoding.length < running.length || this.#scheduler.numWaiting > 0;
+    const isReading = decoding.length < active.length;
     const numReserved = decoding.length + (isReading ? BLOCK_SIZE : 0);
     const maxTokens = Math.max(0, this.#limits.maxBatchedTokens - numReserved);
     const numOthers = decoding.length - drafted.length;
@@ -177,6 +187,12 @@ export class Engine {
     return { chunk, row: sequence.row, tokenIds, numLogits: numLogits(chunk), side };
   }
 
+  #suspend(sequence: Sequence): void {
+    this.#numRowsLost += 1;
+    this.#generationById.get(sequence.requestId)?.addRowLost(sequence);
+    this.#speculator?.suspend(sequence);
+  }
+
   #remove(sequence: Sequence): void {
     this.#speculator?.remove(sequence);
     this.#scheduler.remove(sequence);
@@ -186,11 +202,12 @@ export class Engine {
   #restore(sequence: Sequence): void {
     const { row, tokenIds } = sequence;
     const { tenant, wantsPromptLogprobs } = sequence.options;
-    if (row === null || wantsPromptLogprobs) return;
-    const maxBlocks = Math.floor((tokenIds.length - 1) / BLOCK_SIZE);
+    if (row === null) return;
+    const wantsAll = wantsPromptLogprobs && sequence.numOutputTokens === 0;
+    const maxBlocks = wantsAll ? 0 : Math.floor((tokenIds.length - 1) / BLOCK_SIZE);
     const blocks = this.#prefixes.match(tenant, tokenIds, maxBlocks);
     for (const block of blocks) this.#cache.appendBlock(row, block);
-    sequence.numCachedTokens = Math.min(row.numTokens, sequence.numPromptTokens);
+    sequence.numCachedTokens ??= Math.min(row.numTokens, sequence.numPromptTokens);
   }
 
   /** Keeps a block that has just been frozen for those who begin alike. */

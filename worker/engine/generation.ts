@@ -1,7 +1,7 @@
 import type { RequestId, TokenId } from '../../shared/ids.ts';
 import type { FinishReason, ProposerStats, TokenLogprobs } from '../../shared/protocol/event.ts';
 import type { GenerationEvent, PublishedChoice } from '../../shared/protocol/generation.ts';
-import { choiceSeed, type Job, numChoices } from '../../shared/protocol/job.ts';
+import { choiceSeed, isUnbounded, type Job, numChoices } from '../../shared/protocol/job.ts';
 import { DraftTally } from '../speculative/tally.ts';
 import { Detokenizer, type TokenBytes } from './detokenizer.ts';
 import { OutputText } from './output-text.ts';
@@ -58,6 +58,8 @@ export class Generation {
       tenant: this.#job.tenant,
       choice,
       priority: this.#job.priority,
+      class: isUnbounded(this.#job) ? 'batch' : (this.#job.class ?? 'interactive'),
+      isUnbounded: isUnbounded(this.#job),
       promptTokenIds,
       publishedTokenIds: published.tokenIds,
       sampling: { ...sampling, seed: choiceSeed(sampling.seed, choice % n) },
@@ -111,6 +113,11 @@ export class Generation {
       this.#sayTokens(sequence, output.newTokenIds, output.text, output.logprobs);
     }
     this.#endIfDone();
+  }
+
+  /** Takes note that a sequence will read again what it has read. */
+  addRowLost(sequence: Sequence): void {
+    this.#promptLogprobs.get(sequence)?.splice(0);
   }
 
   #addPromptLogprobs(sequence: Sequence, logprobs: readonly TokenLogprobs[]): void {
@@ -205,7 +212,7 @@ export class Generation {
     const tally = this.#tally;
     return {
       promptTokens: sum(this.#job.prompts.map(({ length }) => length)),
-      cachedTokens: sum(firstChoices.map(({ numCachedTokens }) => numCachedTokens)),
+      cachedTokens: sum(firstChoices.map(({ numCachedTokens }) => numCachedTokens ?? 0)),
       completionTokens: sum(this.sequences.map(({ numOutputTokens }) => numOutputTokens)),
       acceptedPredictionTokens: tally.numAccepted,
       rejectedPredictionTokens: tally.numDrafted - tally.numAccepted,

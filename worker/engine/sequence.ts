@@ -1,7 +1,7 @@
 import { invariant } from '../../shared/assert.ts';
 import type { RequestId, TenantId, TokenId } from '../../shared/ids.ts';
 import type { FinishReason } from '../../shared/protocol/event.ts';
-import type { SamplingParams } from '../../shared/protocol/job.ts';
+import type { JobClass, SamplingParams } from '../../shared/protocol/job.ts';
 import type { CacheRow } from '../cache/kv-cache.ts';
 import { BLOCK_SIZE } from '../cache/layout.ts';
 import { TokenHistory } from '../sampling/history.ts';
@@ -15,6 +15,10 @@ export interface SequenceOptions {
   /** Which of the request's choices this is. */
   readonly choice: number;
   readonly priority: number;
+  /** `batch` gives its row to `interactive` whenever one lacks it. */
+  readonly class: JobClass;
+  /** Whether it gives its row to others by turns, since it may never end. */
+  readonly isUnbounded: boolean;
   readonly promptTokenIds: readonly TokenId[];
   /** Output tokens that an earlier claim of the request has published. */
   readonly publishedTokenIds: readonly TokenId[];
@@ -50,8 +54,10 @@ export class Sequence {
   /** Its place in the cache while it runs. */
   row: CacheRow | null = null;
   finishReason: FinishReason | null = null;
-  /** Leading tokens whose keys and values came from the prefix cache. */
-  numCachedTokens = 0;
+  /** Leading tokens whose keys and values came from the prefix cache; `null` before it had a row. */
+  numCachedTokens: number | null = null;
+  /** Output tokens it had when its turn in a row began. */
+  turnStart: number;
 
   constructor(options: SequenceOptions) {
     const { promptTokenIds, publishedTokenIds } = options;
@@ -61,6 +67,7 @@ export class Sequence {
     this.tokenIds = [...promptTokenIds, ...publishedTokenIds];
     this.history = new TokenHistory(promptTokenIds);
     for (const tokenId of publishedTokenIds) this.history.add(tokenId);
+    this.turnStart = this.numOutputTokens;
   }
 
   get requestId(): RequestId {

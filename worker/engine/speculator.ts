@@ -204,6 +204,11 @@ export class Speculator {
     this.#parts.rest?.observe({ ...time, isDrafted, proposingMs });
   }
 
+  /** Gives the draft model's row of a sequence to others, until it is drafted for again. */
+  suspend(sequence: Sequence): void {
+    this.#parts.drafter?.remove(sequence);
+  }
+
   /** Forgets a sequence; what it put out may be looked up by others of its tenant. */
   remove(sequence: Sequence): void {
     if (!this.#drafteeBySequence.delete(sequence)) return;

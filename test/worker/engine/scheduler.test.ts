@@ -16,7 +16,8 @@ beforeEach(() => {
 
 function schedulerOf(maxBatchedTokens: number, maxSequences = 2) {
   const cache = new KvCache(shape, maxSequences);
-  return { cache, scheduler: new Scheduler({ maxSequences, maxBatchedTokens }, cache, () => {}) };
+  const listener = { onRow: () => {}, onRowLost: () => {} };
+  return { cache, scheduler: new Scheduler({ maxSequences, maxBatchedTokens }, cache, listener) };
 }
 
 /** Reads the chunks into the cache: a sequence with nothing left to read gains the token 9. */
@@ -32,6 +33,7 @@ function read(cache: KvCache, chunks: readonly Chunk[]): void {
 
 /** Runs one step. @returns its plan */
 function step({ cache, scheduler }: ReturnType<typeof schedulerOf>): string {
+  scheduler.admit();
   const chunks = scheduler.schedule();
   read(cache, chunks);
   return chunks.map(({ sequence, numTokens }) => `${names.of(sequence)} ${numTokens}`).join(', ');
@@ -118,17 +120,17 @@ describe('Scheduler', () => {
   it('fills a new row with what is known of its sequence before it plans', () => {
     const cache = new KvCache(shape, 1);
     const restored: Sequence[] = [];
-    const scheduler = new Scheduler(
-      { maxSequences: 1, maxBatchedTokens: 99 },
-      cache,
-      (sequence) => {
+    const scheduler = new Scheduler({ maxSequences: 1, maxBatchedTokens: 99 }, cache, {
+      onRow: (sequence) => {
         restored.push(sequence);
         const call = { numNewTokens: 2, row: 0, numRows: 1 };
         cache.append(sequence.row!, 2, newTokensOf(shape, [1, 2], call));
       },
-    );
+      onRowLost: () => {},
+    });
     scheduler.add(names.sequence(10, 'a'));
 
+    scheduler.admit();
     expect(scheduler.schedule()).toMatchObject([{ numTokens: 8 }]);
     expect(restored).toHaveLength(1);
   });
@@ -147,6 +149,7 @@ describe('Scheduler', () => {
         parts.scheduler.add(sequence);
       }
       const isWaiting = parts.scheduler.numWaiting > 0;
+      parts.scheduler.admit();
       const chunks = parts.scheduler.schedule();
 
       const { running, numWaiting } = parts.scheduler;
