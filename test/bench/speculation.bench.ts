@@ -24,6 +24,9 @@ import { median } from './statistics.ts';
 
 const models = join(import.meta.dirname, '../../infra/models');
 const MAX_DRAFT = 8;
+/** Texts of a pass at least: they differ much in how well they are drafted. */
+const MIN_TEXTS = 4;
+
 interface Pair {
   readonly label: string;
   readonly targetDir: string;
@@ -213,9 +216,11 @@ async function measureModes(
     const modes = modesOf(pair, numRows);
     const passes = new Map<Mode, Pass[]>(modes.map((mode) => [mode, []]));
     for (let round = -1; round < rounds; round += 1) {
-      const start = (round + 1) * numRows; // other texts every time, as recent outputs are looked up in
+      // Other texts every time, as recent outputs are looked up in; few rows take several one after the other.
+      const numTexts = Math.max(numRows, MIN_TEXTS);
+      const start = (round + 1) * numTexts;
       const chosen = Array.from(
-        { length: numRows },
+        { length: numTexts },
         (_, i) => prompts[(start + i) % prompts.length]!,
       );
       let expected: Pass['outputs'] | null = null;

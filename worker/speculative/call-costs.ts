@@ -16,9 +16,9 @@ const SHAPE_DRIFT = 0.001 ** 2;
 /** A call this many deviations off counts for no more; two in a row on one side, and the machine has changed. */
 const MAX_DEVIATIONS = 2.5;
 const CHANGE_DOUBT = 0.3 ** 2;
-/** By how many deviations, and by what part at most, a shape that was not called for long is thought cheaper. */
+/** By how many deviations, and by what part at most, a shape that is little known, or no longer, is thought cheaper. */
 const HOPE = 2;
-const MAX_HOPE = 0.1;
+const MAX_HOPE = 0.2;
 /** The same of one between others that was never called. */
 const UNTRIED_HOPE = 0.03;
 
@@ -83,8 +83,8 @@ interface Point {
 
 /**
  * What calls of a model cost, learned from those that were made. A shape that was not tried lies on the line
- * between those around it. One that was not called for long is thought somewhat cheaper than it was, so that
- * it is tried again where it comes close, and a wrong idea of it does not last.
+ * between those around it. One that was called a few times only, or not for long, is thought somewhat cheaper
+ * than it was, so that it is tried again where it comes close, and a wrong idea of it does not last.
  */
 export class CallCosts {
   readonly #speed: MachineSpeed;
@@ -164,8 +164,9 @@ export class CallCosts {
     }
     const above = points[next]!;
     if (above.numNewTokens === numNewTokens) {
-      const drift = Math.sqrt(SHAPE_DRIFT * (this.#speed.numCalls - above.lastCall));
-      return above.ms * (1 - Math.min(MAX_HOPE, HOPE * drift));
+      const drift = SHAPE_DRIFT * (this.#speed.numCalls - above.lastCall);
+      const deviation = Math.sqrt(above.log.variance + drift);
+      return above.ms * (1 - Math.min(MAX_HOPE, HOPE * deviation));
     }
     if (next === 0) {
       const ms = above.ms - this.#tokenMs(numRows) * (above.numNewTokens - numNewTokens);

@@ -12,9 +12,9 @@ function costsOf(calls: readonly (readonly [rows: number, tokens: number, ms: nu
     costs.estimate({ numRows, numNewTokens }) ?? Number.NaN;
 }
 
-/** Within a twentieth: what was not called lately is thought a little cheaper. */
+/** Within a tenth: what was not called often or lately is thought a little cheaper. */
 function expectAbout(actual: number, expected: number): void {
-  expect(actual / expected).toBeGreaterThan(0.95);
+  expect(actual / expected).toBeGreaterThan(0.9);
   expect(actual / expected).toBeLessThan(1.05);
 }
 
@@ -74,11 +74,11 @@ describe('CallCosts', () => {
     expectAbout(costs.estimate({ numRows: 1, numNewTokens: 1 })!, 10);
   });
 
-  it('thinks a shape cheaper the longer it was not called, up to a tenth', () => {
+  it('thinks a shape cheaper the longer it was not called, up to a fifth', () => {
     const costs = new CallCosts(new MachineSpeed());
     for (let i = 0; i < 10; i += 1) costs.observe({ numRows: 1, numNewTokens: 4, ms: 15 });
-    for (let i = 0; i < 5000; i += 1) costs.observe({ numRows: 1, numNewTokens: 1, ms: 10 });
-    expect(costs.estimate({ numRows: 1, numNewTokens: 4 })).toBeCloseTo(13.5, 0);
+    for (let i = 0; i < 20_000; i += 1) costs.observe({ numRows: 1, numNewTokens: 1, ms: 10 });
+    expect(costs.estimate({ numRows: 1, numNewTokens: 4 })).toBeCloseTo(12, 0);
     expectAbout(costs.estimate({ numRows: 1, numNewTokens: 1 })!, 10);
   });
 
