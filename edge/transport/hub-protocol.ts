@@ -10,6 +10,7 @@ import {
 } from '../../shared/protocol/event.ts';
 import { jobSchema } from '../../shared/protocol/job.ts';
 import { modelCardSchema } from '../../shared/protocol/model-card.ts';
+import { storeCallSchema } from './stores-protocol.ts';
 import { REQUEST_STATUSES } from './transport.ts';
 
 export const requestIdSchema = z.custom<RequestId>(
@@ -51,6 +52,7 @@ export const hubCallSchema = z.discriminatedUnion('type', [
   }),
   z.object({ type: z.literal('cancelUnread'), id: requestIdSchema, numLeft: z.int() }),
   z.object({ type: z.literal('ping') }),
+  z.object({ type: z.literal('store'), call: storeCallSchema }),
 ]);
 
 export type HubCall = z.infer<typeof hubCallSchema>;

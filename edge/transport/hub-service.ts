@@ -7,6 +7,7 @@ import {
   type HubStreamCall,
   hubCallSchema,
 } from './hub-protocol.ts';
+import { answerStore } from './stores-protocol.ts';
 import type { Transport } from './transport.ts';
 
 export interface HubServiceOptions {
@@ -98,6 +99,8 @@ function answer(transport: Transport, call: HubPlainCall): Promise<unknown> {
       return transport.cancelUnread(call.id, call.numLeft);
     case 'ping':
       return transport.ping();
+    case 'store':
+      return answerStore(transport, call.call);
   }
 }
 

@@ -4,6 +4,8 @@ import type { RequestId } from '../../shared/ids.ts';
 import { type EventId, isTerminal, type LoggedEvent } from '../../shared/protocol/event.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import { type TokenizerFiles, tokenizerFilesSchema } from '../../shared/protocol/model-card.ts';
+import type { BatchStore } from './batches.ts';
+import type { FileStore } from './files.ts';
 import {
   decodeError,
   decodeFrame,
@@ -16,6 +18,7 @@ import {
   servedModelsSchema,
 } from './hub-protocol.ts';
 import { unavailable } from './reach.ts';
+import { type AskStore, createHubBatches, createHubFiles } from './stores-protocol.ts';
 import type { RequestState, Reservation, ServedModel, Transport } from './transport.ts';
 
 /** Sends a call, as JSON, to hub number `hub`, in `[0, numHubs)`. */
@@ -37,6 +40,8 @@ const RETRY_MS = 50;
  * by its id. All calls may be sent again, and are when a hub is lost; a stream goes on where it was cut.
  */
 export class HubTransport implements Transport {
+  readonly files: FileStore;
+  readonly batches: BatchStore;
   readonly #numHubs: number;
   readonly #send: SendToHub;
   /** For what concerns no request: one for each of us, so that they spread over the hubs. */
@@ -48,6 +53,10 @@ export class HubTransport implements Transport {
     this.#numHubs = numHubs;
     this.#send = send;
     this.#anyHub = Math.floor(Math.random() * numHubs);
+    const ask: AskStore = (call, schema) =>
+      this.#ask(this.#anyHub, { type: 'store', call }, schema);
+    this.files = createHubFiles(ask);
+    this.batches = createHubBatches(ask);
   }
 
   models(): Promise<readonly ServedModel[]> {

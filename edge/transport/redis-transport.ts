@@ -23,7 +23,9 @@ import {
 } from '../../shared/protocol/request-scripts.ts';
 import { SERVED_MODELS } from '../../shared/protocol/scripts.ts';
 import { DEFAULT_MAX_QUEUED, refusalOf } from './admission.ts';
+import { RedisBatches } from './batches.ts';
 import { EventReader, type EventSource } from './event-reader.ts';
+import { RedisFiles } from './files.ts';
 import { Reach, unavailable } from './reach.ts';
 import { connectRedis, type RedisClient, type RedisConnections } from './redis-connection.ts';
 import { RequestQueues } from './request-queues.ts';
@@ -64,6 +66,8 @@ export async function openRedisTransport(
 
 /** The transport over one command and one subscriber connection. */
 export class RedisTransport implements Transport, AsyncDisposable {
+  readonly files: RedisFiles;
+  readonly batches: RedisBatches;
   readonly #connections: RedisConnections;
   readonly #client: RedisClient;
   readonly #keys: Keys;
@@ -86,6 +90,10 @@ export class RedisTransport implements Transport, AsyncDisposable {
     this.#subscriptions = new Subscriptions(subscriber, { isCluster });
     this.#queues = new RequestQueues(command, this.#reach, this.#keys);
     this.#maxQueued = options.maxQueued ?? DEFAULT_MAX_QUEUED;
+    this.files = new RedisFiles(command, this.#reach, this.#keys);
+    this.batches = new RedisBatches(command, { reach: this.#reach, keys: this.#keys }, (id) =>
+      this.#queues.addTo(this.#keys.batchQueue, id),
+    );
   }
 
   async models(): Promise<readonly ServedModel[]> {

@@ -15,7 +15,10 @@ const loadReplySchema = z
   .tuple([z.int(), z.int(), z.coerce.number()])
   .transform(([numQueued, numAhead, ratePerSecond]) => ({ numQueued, numAhead, ratePerSecond }));
 
-/** The queues of all models, over one connection. */
+/** BullMQ's two names of a queue. */
+type QueueName = ReturnType<Keys['queue']>;
+
+/** The queues of all models, and that of batches, over one connection. */
 export class RequestQueues {
   readonly #client: RedisClient;
   readonly #reach: Reach;
@@ -38,8 +41,12 @@ export class RequestQueues {
   }
 
   async add(job: QueueOf & Pick<Job, 'id' | 'priority'>): Promise<void> {
-    const queue = this.#queueOf(job);
-    const { id, priority } = job;
+    await this.addTo(this.#keys.queue(job), job.id, job.priority);
+  }
+
+  /** What is to be done is in Redis under the id; the queue knows nothing else. */
+  async addTo(name: QueueName, id: string, priority = 1): Promise<void> {
+    const queue = this.#queueNamed(name);
     const options = { jobId: id, priority, removeOnComplete: true, removeOnFail: true };
     try {
       await this.#reach.call(async () => {
@@ -48,29 +55,28 @@ export class RequestQueues {
         if (job === null) throw new Error(`not queued within ${ADD_WITHIN_MS} ms`);
       });
     } catch (error) {
-      this.#queueByName.delete(this.#fieldOf(job)); // one that failed to begin stays failed
+      this.#queueByName.delete(fieldOf(name)); // one that failed to begin stays failed
       throw error;
     }
   }
 
   /** Makes room at once for others; what is left in the queue all the same, a worker finds to be over. */
   async remove(job: QueueOf & { readonly id: RequestId }): Promise<void> {
-    await this.#reach.call(() => this.#queueOf(job).remove(job.id));
+    const queue = this.#queueNamed(this.#keys.queue(job));
+    await this.#reach.call(() => queue.remove(job.id));
   }
 
-  #fieldOf(job: QueueOf): string {
-    const { prefix, name } = this.#keys.queue(job);
-    return `${prefix}:${name}`;
-  }
-
-  #queueOf(job: QueueOf): Queue {
-    const field = this.#fieldOf(job);
+  #queueNamed({ prefix, name }: QueueName): Queue {
+    const field = fieldOf({ prefix, name });
     const known = this.#queueByName.get(field);
     if (known !== undefined) return known;
-    const { prefix, name } = this.#keys.queue(job);
     const queue = new Queue(name, { prefix, connection: this.#client, skipMetasUpdate: true });
     queue.on('error', () => undefined); // told by the call that fails
     this.#queueByName.set(field, queue);
     return queue;
   }
+}
+
+function fieldOf({ prefix, name }: QueueName): string {
+  return `${prefix}:${name}`;
 }

@@ -2,6 +2,8 @@ import type { RequestId, TenantId } from '../../shared/ids.ts';
 import type { EventId, LoggedEvent } from '../../shared/protocol/event.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import type { ModelCard, TokenizerFiles } from '../../shared/protocol/model-card.ts';
+import type { BatchStore } from './batches.ts';
+import type { FileStore } from './files.ts';
 
 /** A registered model, under one of the fingerprints that serve it. */
 export interface ServedModel {
@@ -35,6 +37,9 @@ export interface Reservation {
 
 /** All that edge wants of the rest of the system. */
 export interface Transport {
+  readonly files: FileStore;
+  readonly batches: BatchStore;
+
   /** Every model ever registered, one entry for each fingerprint. */
   models(): Promise<readonly ServedModel[]>;
 

@@ -66,6 +66,8 @@ export const batchProgressSchema = z.object({
   byteOffset: z.int().nonnegative(),
   numCompleted: z.int().nonnegative(),
   numFailed: z.int().nonnegative(),
+  outputBytes: z.int().nonnegative(),
+  errorBytes: z.int().nonnegative(),
 });
 
 export type BatchProgress = z.infer<typeof batchProgressSchema>;

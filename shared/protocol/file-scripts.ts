@@ -35,7 +35,7 @@ return {'ok', files}`,
  * Adds one piece to a file that is not complete. Sent again, it adds nothing. What is not added to for a while is
  * forgotten.
  *
- * KEYS chunks, meta. ARGV number of the piece, piece, ms to keep it until the next one.
+ * KEYS chunks, meta. ARGV number of the piece, ms to keep it until the next one, piece.
  * @returns 1, or 0 when the pieces before are gone or the file is complete
  */
 export const APPEND_FILE: Script = {
@@ -43,8 +43,8 @@ export const APPEND_FILE: Script = {
   lua: `
 local length, index = redis.call('LLEN', KEYS[1]), tonumber(ARGV[1])
 if length < index or redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
-if length == index then redis.call('RPUSH', KEYS[1], ARGV[2]) end
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
+if length == index then redis.call('RPUSH', KEYS[1], ARGV[3]) end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1`,
 };
 

@@ -13,6 +13,7 @@ import { isTerminal, type LoggedEvent, type RequestEvent } from '../../shared/pr
 import { decodeJob, encodeJob, type Job, numChoices } from '../../shared/protocol/job.ts';
 import { servedModelField } from '../../shared/protocol/keys.ts';
 import type { ModelCard, TokenizerFiles } from '../../shared/protocol/model-card.ts';
+import { MemoryBatches, MemoryFiles } from './memory-stores.ts';
 
 /** Plays the worker for one request: appends events, the last one included, unless `signal` aborts first. */
 export type Play = (
@@ -40,6 +41,8 @@ const FINAL: ReadonlySet<RequestStatus> = new Set(['succeeded', 'failed', 'cance
  * `append`, by hand or by a `Play` that starts with each submitted job.
  */
 export class FakeTransport implements Transport {
+  readonly files = new MemoryFiles(() => this.ping());
+  readonly batches = new MemoryBatches(this.files);
   readonly submitted: Job[] = [];
   readonly cancelled: RequestId[] = [];
   /** While set, everything that talks to Redis fails. */
