@@ -91,7 +91,7 @@ function toCard(name: string, model: OpenedModel): ModelCard {
     eosTokenIds: [...model.eosTokenIds],
     tokenizerDigest: digestOf(model.tokenizerFiles),
     fingerprint: model.fingerprint,
-    canSlide: false,
+    canSlide: model.shape.canSlide,
     defaults: model.defaults,
   };
 }

@@ -7,16 +7,16 @@ export type SinkPolicy = Extract<ContextPolicy, { type: 'sinks' }>;
 export const MAX_SINK_TOKENS = 64;
 
 /** Windows that a context slides by before it is begun anew. */
-const TURN_WINDOWS = 8;
+const RENEWAL_WINDOWS = 8;
 
 /** Tokens that a context slides by before it is begun anew with the sinks and its last window. */
-export function turnTokens({ windowTokens }: SinkPolicy): number {
-  return TURN_WINDOWS * windowTokens;
+export function renewalTokens({ windowTokens }: SinkPolicy): number {
+  return RENEWAL_WINDOWS * windowTokens;
 }
 
 /** Tokens at which a context is full, and begun anew. */
 export function contextTokens(policy: SinkPolicy): number {
-  return policy.sinkTokens + policy.windowTokens + turnTokens(policy);
+  return policy.sinkTokens + policy.windowTokens + renewalTokens(policy);
 }
 
 /**
@@ -24,5 +24,5 @@ export function contextTokens(policy: SinkPolicy): number {
  * them has no part in what follows. Under `stop` that is all of them.
  */
 export function tokensToResume(policy: ContextPolicy): number {
-  return policy.type === 'stop' ? Infinity : policy.windowTokens + turnTokens(policy);
+  return policy.type === 'stop' ? Infinity : policy.windowTokens + renewalTokens(policy);
 }

@@ -36,6 +36,7 @@ describe('OnnxRunner', () => {
         positions: Int32Array.of(9, 64, 65).subarray(1),
         writeIndices: Int32Array.of(0),
         mask: new Float32Array(2 * 130),
+        sinks: null,
         layers: Array.from({ length: numLayers }, () => layer),
         logitIndices: Int32Array.of(9, 1).subarray(1),
       });

@@ -17,14 +17,14 @@ export const CACHES: readonly Mutant[] = [
     patches: [
       {
         file: 'worker/engine/speculator.ts',
-        search: 'BLOCK_SIZE - (sequence.numComputedTokens % BLOCK_SIZE) - 1,',
+        search: 'sequence.roomInChunk - 1,',
         replace: 'BLOCK_SIZE,',
       },
       {
         file: 'worker/engine/sequence.ts',
-        search: 'return BLOCK_SIZE - (this.numComputedTokens % BLOCK_SIZE);',
+        search: 'return roomInChunk(this.numComputedTokens, this.context.sinkWindow);',
         replace:
-          'return this.isDecoding ? BLOCK_SIZE : BLOCK_SIZE - (this.numComputedTokens % BLOCK_SIZE);',
+          'return this.isDecoding ? 64 : roomInChunk(this.numComputedTokens, this.context.sinkWindow);',
       },
     ],
     tests: SPECULATION_TESTS,
@@ -45,8 +45,8 @@ export const CACHES: readonly Mutant[] = [
     patches: [
       {
         file: 'worker/cache/mask.ts',
-        search: 'tail + position - numFrozen + 1',
-        replace: 'tail + position - numFrozen',
+        search: 'tail + end - numFrozen);',
+        replace: 'tail + end - numFrozen - 1);',
       },
     ],
     tests: ['test/worker/cache/mask.test.ts'],
@@ -56,8 +56,8 @@ export const CACHES: readonly Mutant[] = [
     patches: [
       {
         file: 'worker/cache/mask.ts',
-        search: 'tail + position - numFrozen + 1',
-        replace: 'tail + position - numFrozen + 2',
+        search: 'tail + end - numFrozen);',
+        replace: 'tail + end - numFrozen + 1);',
       },
     ],
     tests: SPECULATION_TESTS,
@@ -77,8 +77,9 @@ export const CACHES: readonly Mutant[] = [
     name: 'a worker that takes over forgets what was said before',
     patches: [
       {
-        file: 'worker/engine/sequence.ts',
-        search: 'for (const tokenId of publishedTokenIds) this.history.add(tokenId);',
+        file: 'worker/engine/context.ts',
+        search:
+          'for (const index of seen) if (!this.#isPrompt(index)) history.add(this.tokenIds[index]!);',
         replace: '',
       },
     ],

@@ -95,6 +95,7 @@ export class HostCache {
       positions,
       writeIndices: Int32Array.from(this.lengths, (length) => length % BLOCK_SIZE),
       mask: this.#mask(chunks, numNewTokens),
+      sinks: null,
       layers: this.#layers.map((layer) => ({
         frozenKeys: layer.frozenKeys,
         frozenValues: layer.frozenValues,

@@ -15,6 +15,8 @@ export function sequenceOf(numPromptTokens: number, options: Partial<SequenceOpt
     isUnbounded: false,
     promptTokenIds: Array<number>(numPromptTokens).fill(3),
     publishedTokenIds: [],
+    numTrimmed: 0,
+    contextPolicy: { type: 'stop' },
     sampling: { ...PLAIN_PARAMS, temperature: 0 },
     canSpeculate: false,
     prediction: [],

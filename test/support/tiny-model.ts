@@ -6,6 +6,7 @@ import type {
   ModelOutput,
   ModelRunner,
   ModelShape,
+  SinkInput,
 } from '../../worker/model/runner.ts';
 
 export const EOS = 1;
@@ -43,6 +44,7 @@ const WIDTH = NUM_HEADS * HEAD_DIM;
 
 export interface TinyModelOptions {
   readonly slidingWindow?: number | null;
+  readonly canSlide?: boolean;
   readonly maxSequenceTokens?: number;
   /** How far it is from the model that others are: a draft model is a little. */
   readonly drift?: number;
@@ -74,6 +76,7 @@ export class TinyModel implements ModelRunner {
 
   constructor({
     slidingWindow = null,
+    canSlide = true,
     maxSequenceTokens = 2048,
     drift = 0,
   }: TinyModelOptions = {}) {
@@ -85,6 +88,7 @@ export class TinyModel implements ModelRunner {
       vocabSize: VOCAB_SIZE,
       maxSequenceTokens,
       slidingWindow,
+      canSlide,
     };
   }
 
@@ -98,8 +102,8 @@ export class TinyModel implements ModelRunner {
     const hidden: (readonly number[])[] = []; // [numRows * numNewTokens] of [width]
     for (let row = 0; row < numRows; row += 1) {
       let x = embeddingsOf(input, row);
-      for (const [i, layer] of input.layers.entries()) {
-        const attention = new RowAttention(input, layer, row, x);
+      for (const i of input.layers.keys()) {
+        const attention = new RowAttention(input, i, row, x);
         newKeys[i]!.set(attention.newKeys, row * WIDTH * numNewTokens);
         newValues[i]!.set(attention.newValues, row * WIDTH * numNewTokens);
         x = x.map((each, token) => mix(each, attention.attend(token), i));
@@ -146,6 +150,15 @@ function mix(x: readonly number[], seen: readonly number[], layer: number): numb
   });
 }
 
+interface HeadColumns {
+  /** Of the columns, the first so many. */
+  readonly numSinks: number;
+  readonly keys: readonly number[]; // [numColumns * headDim]
+  readonly values: readonly number[];
+}
+
+const NO_SINKS = { sinkKeys: new Float32Array(), sinkValues: new Float32Array() };
+
 /** One row of a call in one layer. */
 class RowAttention {
   readonly newKeys: Float32Array; // [numHeads, numNewTokens, headDim]
@@ -154,24 +167,24 @@ class RowAttention {
   readonly #row: number;
   readonly #x: readonly (readonly number[])[]; // [numNewTokens] of [width]
   readonly #layer: LayerCache;
+  readonly #index: number;
   /** The tail with the new tokens in it. */
   readonly #tailKeys: Float32Array; // [numHeads, tailCapacity, headDim]
   readonly #tailValues: Float32Array;
+  readonly #columns: readonly HeadColumns[]; // [numHeads]
 
-  constructor(
-    input: ModelInput,
-    layer: LayerCache,
-    row: number,
-    x: readonly (readonly number[])[],
-  ) {
+  constructor(input: ModelInput, index: number, row: number, x: readonly (readonly number[])[]) {
+    const layer = input.layers[index]!;
     this.#input = input;
     this.#layer = layer;
+    this.#index = index;
     this.#row = row;
     this.#x = x;
     this.newKeys = this.#project((each, d) => 1.5 * each[d]! + each[(d + 3) % WIDTH]!);
     this.newValues = this.#project((each, d) => each[(d + 5) % WIDTH]! - 0.5 * each[d]!);
     this.#tailKeys = this.#scatter(layer.tailKeys, this.newKeys);
     this.#tailValues = this.#scatter(layer.tailValues, this.newValues);
+    this.#columns = Array.from({ length: NUM_HEADS }, (_, head) => this.#columnsOf(head));
   }
 
   #project(value: (x: readonly number[], d: number) => number): Float32Array {
@@ -205,34 +218,52 @@ class RowAttention {
     return Array.from({ length: NUM_HEADS }, (_, head) => this.#attendHead(i, head)).flat();
   }
 
-  /** All columns, frozen ones first. */
-  #attendHead(i: number, head: number): number[] {
-    const { frozenCapacity, tailCapacity, numNewTokens, mask } = this.#input;
-    const query = this.#x[i]!.slice(head * HEAD_DIM, (head + 1) * HEAD_DIM);
-    const numColumns = frozenCapacity + tailCapacity;
-    const maskStart = (this.#row * numNewTokens + i) * numColumns;
-    const frozenStart = (this.#row * NUM_HEADS + head) * frozenCapacity * HEAD_DIM;
-    const tailStart = (head * tailCapacity - frozenCapacity) * HEAD_DIM;
+  /** Keys and values of all columns that a head has in this row, one part after the other. */
+  #columnsOf(head: number): HeadColumns {
+    const { frozenCapacity, tailCapacity, sinks } = this.#input;
     const { frozenKeys, frozenValues } = this.#layer;
+    const at = this.#row * NUM_HEADS + head;
+    const cut = (part: Float32Array, capacity: number, index: number) =>
+      part.subarray(index * capacity * HEAD_DIM, (index + 1) * capacity * HEAD_DIM);
+    const numSinks = sinks?.capacity ?? 0;
+    const { sinkKeys, sinkValues } = sinks?.layers[this.#index] ?? NO_SINKS;
+    const join = (sink: Float32Array, frozen: Float32Array, tail: Float32Array) => [
+      ...cut(sink, numSinks, at),
+      ...cut(frozen, frozenCapacity, at),
+      ...cut(tail, tailCapacity, head),
+    ];
+    return {
+      numSinks,
+      keys: join(sinkKeys, frozenKeys, this.#tailKeys),
+      values: join(sinkValues, frozenValues, this.#tailValues),
+    };
+  }
+
+  /** All columns; those of sinks as they are seen from the token's place. */
+  #attendHead(i: number, head: number): number[] {
+    const { numNewTokens, mask, sinks } = this.#input;
+    const { numSinks, keys, values } = this.#columns[head]!;
+    const query = this.#x[i]!.slice(head * HEAD_DIM, (head + 1) * HEAD_DIM);
+    const place = sinks?.places[this.#row * numNewTokens + i] ?? 0;
+    const sinkQuery = query.map((value, d) => value + 0.5 * Math.sin(place * 0.73 * (d + 1)));
+    const numColumns = keys.length / HEAD_DIM;
+    const maskStart = (this.#row * numNewTokens + i) * numColumns;
 
     const scores = new Float64Array(numColumns);
     let greatest = -Infinity;
     for (let column = 0; column < numColumns; column += 1) {
-      const keys = column < frozenCapacity ? frozenKeys : this.#tailKeys;
-      const start = column * HEAD_DIM + (column < frozenCapacity ? frozenStart : tailStart);
+      const seenBy = column < numSinks ? sinkQuery : query;
       let score = mask[maskStart + column]!;
-      for (let d = 0; d < HEAD_DIM; d += 1) score += query[d]! * keys[start + d]!;
+      for (let d = 0; d < HEAD_DIM; d += 1) score += seenBy[d]! * keys[column * HEAD_DIM + d]!;
       scores[column] = score;
       greatest = Math.max(greatest, score);
     }
     const sums = Array<number>(HEAD_DIM).fill(0);
     let total = 0;
     for (let column = 0; column < numColumns; column += 1) {
-      const values = column < frozenCapacity ? frozenValues : this.#tailValues;
-      const start = column * HEAD_DIM + (column < frozenCapacity ? frozenStart : tailStart);
       const share = Math.exp(scores[column]! - greatest);
       total += share;
-      for (let d = 0; d < HEAD_DIM; d += 1) sums[d]! += share * values[start + d]!;
+      for (let d = 0; d < HEAD_DIM; d += 1) sums[d]! += share * values[column * HEAD_DIM + d]!;
     }
     return sums.map((sum) => sum / total);
   }
@@ -240,13 +271,15 @@ class RowAttention {
 
 /** What a real model would refuse, or read beyond the end of. */
 function checkShapes(input: ModelInput): void {
-  const { numRows, numNewTokens, frozenCapacity, tailCapacity } = input;
+  const { numRows, numNewTokens, frozenCapacity, tailCapacity, sinks } = input;
+  const numColumns = (sinks?.capacity ?? 0) + frozenCapacity + tailCapacity;
   const expected: readonly (readonly [string, ArrayLike<number>, number])[] = [
     ['tokenIds', input.tokenIds, numRows * numNewTokens],
     ['positions', input.positions, numRows * numNewTokens],
     ['writeIndices', input.writeIndices, numRows],
-    ['mask', input.mask, numRows * numNewTokens * (frozenCapacity + tailCapacity)],
+    ['mask', input.mask, numRows * numNewTokens * numColumns],
     ...input.layers.flatMap((layer) => layerShapes(layer, input)),
+    ...(sinks === null ? [] : sinkShapes(sinks, input)),
   ];
   for (const [name, numbers, length] of expected) {
     if (numbers.length !== length) throw new Error(`${name} has ${numbers.length}, not ${length}`);
@@ -255,6 +288,23 @@ function checkShapes(input: ModelInput): void {
     if (index + numNewTokens > tailCapacity) throw new Error('new tokens beyond the tail');
   }
   if (input.logitIndices.length === 0) throw new Error('no logits wanted');
+}
+
+function sinkShapes(
+  { places, layers, capacity }: SinkInput,
+  { numRows, numNewTokens }: ModelInput,
+) {
+  const length = numRows * WIDTH * capacity;
+  return [
+    ['places', places, numRows * numNewTokens] as const,
+    ...layers.flatMap(
+      ({ sinkKeys, sinkValues }) =>
+        [
+          ['sinkKeys', sinkKeys, length],
+          ['sinkValues', sinkValues, length],
+        ] as const,
+    ),
+  ];
 }
 
 function layerShapes(layer: LayerCache, { numRows, frozenCapacity, tailCapacity }: ModelInput) {

@@ -1,4 +1,5 @@
 import { invariant } from '../../shared/assert.ts';
+import { SINK_CAPACITY } from './columns.ts';
 import { BLOCK_SIZE, type CacheShape, TAIL_CAPACITY } from './layout.ts';
 
 /** The keys and values of one layer. Buffers are never replaced, so views of them stay good. */
@@ -7,6 +8,17 @@ export interface BankLayer {
   readonly frozenValues: Float32Array;
   readonly tailKeys: Float32Array; // [maxRows, numKvHeads, TAIL_CAPACITY, headDim]
   readonly tailValues: Float32Array;
+  /** Of rows whose window slides, their first block. */
+  readonly sinkKeys: Float32Array; // [maxRows, numKvHeads, SINK_CAPACITY, headDim]
+  readonly sinkValues: Float32Array;
+}
+
+/** Columns of a row that fill from the first on. */
+interface Filling {
+  readonly row: number;
+  readonly capacity: number;
+  /** Columns that are full. */
+  readonly length: number;
 }
 
 /** Where the new keys and values of one row stand in what the model gave. */
@@ -63,23 +75,35 @@ export class Bank {
       frozenValues: columns(frozenCapacity),
       tailKeys: columns(TAIL_CAPACITY),
       tailValues: columns(TAIL_CAPACITY),
+      sinkKeys: columns(SINK_CAPACITY),
+      sinkValues: columns(SINK_CAPACITY),
     }));
   }
 
   /** Copies the first `count` new tokens of a row into its tail, behind the `tailLength` that are there. */
   appendToTail(row: number, tailLength: number, count: number, from: NewTokens): void {
     invariant(tailLength + count <= BLOCK_SIZE, 'a chunk crosses the end of its block');
+    const tail = { row, capacity: TAIL_CAPACITY, length: tailLength };
     for (const [i, layer] of this.layers.entries()) {
-      this.#append(layer.tailKeys, from.newKeys[i]!, row, tailLength, count, from);
-      this.#append(layer.tailValues, from.newValues[i]!, row, tailLength, count, from);
+      this.#append(layer.tailKeys, from.newKeys[i]!, tail, count, from);
+      this.#append(layer.tailValues, from.newValues[i]!, tail, count, from);
+    }
+  }
+
+  /** Copies the first `count` new tokens of a row beside its sinks, as it does into its tail. */
+  appendToSinks(row: number, length: number, count: number, from: NewTokens): void {
+    invariant(length + count <= SINK_CAPACITY, 'more sinks than a block');
+    const sinks = { row, capacity: SINK_CAPACITY, length };
+    for (const [i, layer] of this.layers.entries()) {
+      this.#append(layer.sinkKeys, from.newKeys[i]!, sinks, count, from);
+      this.#append(layer.sinkValues, from.newValues[i]!, sinks, count, from);
     }
   }
 
   #append(
-    tail: Float32Array,
+    filling: Float32Array,
     fresh: Float32Array,
-    row: number,
-    tailLength: number,
+    { row, capacity, length: numFull }: Filling,
     count: number,
     { row: freshRow, numNewTokens }: NewTokens,
   ): void {
@@ -87,8 +111,8 @@ export class Bank {
     const length = count * headDim;
     for (let head = 0; head < numKvHeads; head += 1) {
       const source = (freshRow * numKvHeads + head) * numNewTokens * headDim;
-      const target = ((row * numKvHeads + head) * TAIL_CAPACITY + tailLength) * headDim;
-      for (let i = 0; i < length; i += 1) tail[target + i] = fresh[source + i]!;
+      const target = ((row * numKvHeads + head) * capacity + numFull) * headDim;
+      for (let i = 0; i < length; i += 1) filling[target + i] = fresh[source + i]!;
     }
   }
 
@@ -149,6 +173,28 @@ export class Bank {
     for (let head = 0; head < numKvHeads; head += 1) {
       const columns = block.subarray(head * length, (head + 1) * length);
       frozen.set(columns, this.#frozenOffset(row, head, slot));
+    }
+  }
+
+  /** Makes a block the one that a row's sinks are in. */
+  writeSinks(row: number, block: FrozenBlock): void {
+    for (const [i, layer] of this.layers.entries()) {
+      const start = row * block.keys[i]!.length; // as many columns as a block has
+      layer.sinkKeys.set(block.keys[i]!, start);
+      layer.sinkValues.set(block.values[i]!, start);
+    }
+  }
+
+  /** Copies the sinks of a row of `source` here. */
+  copySinks(row: number, source: Bank, sourceRow: number): void {
+    const { numKvHeads, headDim } = this.#shape;
+    const length = numKvHeads * SINK_CAPACITY * headDim;
+    const copy = (target: Float32Array, from: Float32Array) => {
+      target.set(from.subarray(sourceRow * length, (sourceRow + 1) * length), row * length);
+    };
+    for (const [i, layer] of this.layers.entries()) {
+      copy(layer.sinkKeys, source.layers[i]!.sinkKeys);
+      copy(layer.sinkValues, source.layers[i]!.sinkValues);
     }
   }
 

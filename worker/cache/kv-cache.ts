@@ -1,6 +1,7 @@
 import { invariant } from '../../shared/assert.ts';
 import { areFinite, Bank, type BankLayer, type FrozenBlock, type NewTokens } from './bank.ts';
 import { isWorthMoving, planBanks } from './bank-plan.ts';
+import { numKeptTokens, type SinkWindow, slotOf } from './columns.ts';
 import { BLOCK_SIZE, type CacheShape, frozenCapacityFor } from './layout.ts';
 
 /** A running sequence's place in the cache. Its bank and index change as rows come, grow and go. */
@@ -8,8 +9,10 @@ export interface CacheRow {
   readonly frozenCapacity: number;
   /** Among the rows of its bank. */
   readonly index: number;
-  /** Leading tokens whose keys and values are here. */
+  /** Leading tokens whose keys and values are here, or were until newer ones took their columns. */
   readonly numTokens: number;
+  /** What is kept of a text that goes on forever; `null` to keep all. */
+  readonly sinkWindow: SinkWindow | null;
 }
 
 /** Rows of one frozen capacity, in the order in which the model reads them. */
@@ -23,13 +26,15 @@ interface Row {
   index: number;
   numTokens: number;
   readonly frozenCapacity: number;
+  readonly sinkWindow: SinkWindow | null;
 }
 
 /**
  * Keys and values of all running sequences: per row, frozen blocks of 64 positions and a tail that fills.
  *
  * Only what is appended here exists: keys of rejected drafts never arrive. Frozen blocks are immutable. The
- * rows of a bank are packed from 0, so a batch is a view; rows move only when one comes, grows or goes.
+ * rows of a bank are packed from 0, so a batch is a view; rows move only when one comes, grows or goes. The
+ * frozen blocks of a row whose window slides are a ring, and its first block is kept beside it for the sinks.
  *
  * Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention",
  * arXiv:2309.06180, of which this keeps the blocks and not the indirection.
@@ -59,11 +64,17 @@ export class KvCache {
   }
 
   /** Adds an empty row. */
-  open(): CacheRow {
+  open(sinkWindow: SinkWindow | null = null): CacheRow {
     invariant(this.numRows < this.#maxRows, 'more rows than the cache has');
-    const row = this.#place(BLOCK_SIZE);
+    const row = this.#place(BLOCK_SIZE, sinkWindow);
     this.#rebalance();
     return row;
+  }
+
+  /** Forgets all that a row holds. */
+  clear(row: CacheRow): void {
+    this.#own(row).numTokens = 0;
+    this.#rebalance();
   }
 
   /** Gives a row's place to others. */
@@ -83,14 +94,17 @@ export class KvCache {
   /** Appends the first `count` of the row's new tokens; a tail that fills is frozen. */
   append(row: CacheRow, count: number, from: NewTokens): void {
     const owned = this.#own(row);
-    owned.bank.appendToTail(owned.index, owned.numTokens % BLOCK_SIZE, count, from);
+    const { bank, index, numTokens } = owned;
+    bank.appendToTail(index, numTokens % BLOCK_SIZE, count, from);
+    const isFirstBlock = numTokens < BLOCK_SIZE;
+    if (owned.sinkWindow && isFirstBlock) bank.appendToSinks(index, numTokens, count, from);
     owned.numTokens += count;
     if (count > 0 && owned.numTokens % BLOCK_SIZE === 0) this.#freeze(owned);
   }
 
   #freeze(row: Row): void {
     this.#grow(row, row.numTokens);
-    row.bank.freezeTail(row.index, row.numTokens / BLOCK_SIZE - 1);
+    row.bank.freezeTail(row.index, slotOf(row.numTokens / BLOCK_SIZE - 1, row.sinkWindow));
   }
 
   /**
@@ -101,7 +115,9 @@ export class KvCache {
     const owned = this.#own(row);
     const blockStart = Math.floor((owned.numTokens - 1) / BLOCK_SIZE) * BLOCK_SIZE;
     invariant(
-      numTokens >= blockStart && numTokens <= owned.numTokens,
+      numTokens >= blockStart &&
+        numTokens <= owned.numTokens &&
+        (numTokens === owned.numTokens || !hasTurned(owned)),
       `a row of ${owned.numTokens} tokens cannot be cut to ${numTokens}`,
     );
     owned.numTokens = numTokens;
@@ -111,16 +127,20 @@ export class KvCache {
   appendBlock(row: CacheRow, block: FrozenBlock): void {
     const owned = this.#own(row);
     invariant(owned.numTokens % BLOCK_SIZE === 0, 'a block goes behind a full one');
-    const slot = owned.numTokens / BLOCK_SIZE;
+    const slot = slotOf(owned.numTokens / BLOCK_SIZE, owned.sinkWindow);
+    const isFirst = owned.numTokens === 0;
     owned.numTokens += BLOCK_SIZE; // first, since what moves rows goes by it
     this.#grow(owned, owned.numTokens);
     owned.bank.writeBlock(owned.index, slot, block);
+    if (isFirst && owned.sinkWindow) owned.bank.writeSinks(owned.index, block);
   }
 
   /** A copy of the frozen block that starts at position `slot * BLOCK_SIZE`. */
   readBlock(row: CacheRow, slot: number): FrozenBlock {
     const owned = this.#own(row);
     invariant((slot + 1) * BLOCK_SIZE <= owned.numTokens, `block ${slot} is not frozen yet`);
+    const numKept = numKeptTokens(owned.numTokens, owned.sinkWindow);
+    invariant(numKept === owned.numTokens, 'a row whose ring has turned');
     return owned.bank.readBlock(owned.index, slot);
   }
 
@@ -141,6 +161,8 @@ export class KvCache {
       frozenValues: range(layer.frozenValues),
       tailKeys: range(layer.tailKeys),
       tailValues: range(layer.tailValues),
+      sinkKeys: range(layer.sinkKeys),
+      sinkValues: range(layer.sinkValues),
     }));
     this.#views.set(key, layers);
     return layers;
@@ -164,10 +186,11 @@ export class KvCache {
     return null;
   }
 
-  /** Makes room in the frozen part for `numTokens`. */
+  /** Makes room in the frozen part for `numTokens`, as far as they are kept. */
   #grow(row: Row, numTokens: number): void {
-    if (numTokens <= row.frozenCapacity) return;
-    this.#move(row, frozenCapacityFor(numTokens));
+    const numKept = numKeptTokens(numTokens, row.sinkWindow);
+    if (numKept <= row.frozenCapacity) return;
+    this.#move(row, frozenCapacityFor(numKept));
     this.#rebalance();
   }
 
@@ -184,8 +207,9 @@ export class KvCache {
 
   #move(row: Row, frozenCapacity: number): void {
     const { bank, index } = row;
-    const place = this.#place(frozenCapacity);
+    const place = this.#place(frozenCapacity, row.sinkWindow);
     place.bank.copyRow(place.index, bank, index, numSlots(row));
+    if (row.sinkWindow) place.bank.copySinks(place.index, bank, index);
     this.#unplace(row);
     this.#rowsByBank.get(place.bank)![place.index] = row;
     row.bank = place.bank;
@@ -193,7 +217,7 @@ export class KvCache {
   }
 
   /** Adds an empty row at the end of a bank, making the bank when there is none. */
-  #place(frozenCapacity: number): Row {
+  #place(frozenCapacity: number, sinkWindow: SinkWindow | null): Row {
     const bank =
       this.#bankByCapacity.get(frozenCapacity) ??
       new Bank(this.#shape, this.#maxRows, frozenCapacity);
@@ -204,6 +228,7 @@ export class KvCache {
       bank,
       index: rows.length,
       numTokens: 0,
+      sinkWindow,
       get frozenCapacity() {
         return this.bank.frozenCapacity;
       },
@@ -218,6 +243,7 @@ export class KvCache {
     const last = rows.pop()!;
     if (last !== row) {
       row.bank.copyRow(row.index, row.bank, last.index, numSlots(last));
+      if (last.sinkWindow) row.bank.copySinks(row.index, row.bank, last.index);
       last.index = row.index;
       rows[last.index] = last;
     }
@@ -225,12 +251,17 @@ export class KvCache {
   }
 }
 
-/** Tokens in full blocks. */
-function numFrozenTokens({ numTokens }: CacheRow): number {
-  return numTokens - (numTokens % BLOCK_SIZE);
+/** Tokens in full blocks, as far as they are kept. */
+function numFrozenTokens({ numTokens, sinkWindow }: CacheRow): number {
+  return numKeptTokens(numTokens - (numTokens % BLOCK_SIZE), sinkWindow);
 }
 
 /** Frozen blocks of the row that its bank holds; a full tail that is about to be frozen is none yet. */
 function numSlots(row: CacheRow): number {
   return Math.min(numFrozenTokens(row), row.frozenCapacity) / BLOCK_SIZE;
+}
+
+/** Whether the block that was filled last has taken the columns of another, and nothing has come behind it. */
+function hasTurned({ numTokens, sinkWindow }: CacheRow): boolean {
+  return numTokens % BLOCK_SIZE === 0 && numKeptTokens(numTokens, sinkWindow) < numTokens;
 }

@@ -1,7 +1,9 @@
 import type { TokenId } from '../../shared/ids.ts';
+import type { BankLayer } from '../cache/bank.ts';
+import { placeOf, SINK_CAPACITY } from '../cache/columns.ts';
 import type { CacheRow, KvCache } from '../cache/kv-cache.ts';
 import { BLOCK_SIZE, TAIL_CAPACITY } from '../cache/layout.ts';
-import { unmask, unmaskSide } from '../cache/mask.ts';
+import { numColumns, seesSinks, unmask, unmaskSide, unmaskSliding } from '../cache/mask.ts';
 import { MASKED, type ModelInput } from '../model/runner.ts';
 import type { SideTokens } from '../speculative/lookahead-window.ts';
 import { planCalls } from './call-plan.ts';
@@ -62,10 +64,16 @@ function lengthOf(read: RowRead | null): number {
   return read === null ? 0 : read.tokenIds.length + (read.side?.tokenIds.length ?? 0);
 }
 
+function looksAtSinks(read: RowRead | null): boolean {
+  if (read === null) return false;
+  const { numTokens, sinkWindow } = read.row;
+  return seesSinks({ numCached: numTokens, numTokens: read.tokenIds.length }, sinkWindow);
+}
+
 interface BatchShape {
   readonly frozenCapacity: number;
   readonly numNewTokens: number;
-  readonly layers: ModelInput['layers'];
+  readonly layers: readonly BankLayer[];
   readonly slidingWindow: number | null;
 }
 
@@ -75,9 +83,12 @@ function buildBatch<Read extends RowRead>(
   { frozenCapacity, numNewTokens, layers, slidingWindow }: BatchShape,
 ): Batch<Read> {
   const numRows = reads.length;
-  const maskLength = numNewTokens * (frozenCapacity + TAIL_CAPACITY);
+  const sinkCapacity = reads.some(looksAtSinks) ? SINK_CAPACITY : 0;
+  const columns = { sinkCapacity, frozenCapacity };
+  const maskLength = numNewTokens * numColumns(columns);
   const tokenIds = new Int32Array(numRows * numNewTokens);
   const positions = new Int32Array(numRows * numNewTokens);
+  const places = new Int32Array(numRows * numNewTokens);
   const writeIndices = new Int32Array(numRows);
   const mask = new Float32Array(numRows * maskLength).fill(MASKED);
   const logitIndices: number[] = [];
@@ -90,9 +101,14 @@ function buildBatch<Read extends RowRead>(
     const start = row * numNewTokens;
     tokenIds.set(read.tokenIds, start);
     for (let i = 0; i < numTokens; i += 1) positions[start + i] = numCached + i;
+    const { sinkWindow } = read.row;
     writeIndices[row] = numCached % BLOCK_SIZE;
     const rowMask = mask.subarray(row * maskLength, (row + 1) * maskLength);
-    unmask(rowMask, frozenCapacity, { numCached, numTokens }, slidingWindow);
+    if (sinkWindow === null) unmask(rowMask, columns, { numCached, numTokens }, slidingWindow);
+    else {
+      unmaskSliding(rowMask, columns, { numCached, numTokens }, sinkWindow);
+      for (let i = 0; i < numTokens; i += 1) places[start + i] = placeOf(numCached + i, sinkWindow);
+    }
     const firstLogits = logitIndices.length;
     for (let i = numTokens - read.numLogits; i < numTokens; i += 1) logitIndices.push(start + i);
     batched.push({ read, row, firstLogits, firstSideLogits: logitIndices.length });
@@ -103,7 +119,7 @@ function buildBatch<Read extends RowRead>(
       positions[start + numTokens + i] = numCached + offset;
       if (i >= side.firstWanted) logitIndices.push(start + numTokens + i);
     }
-    unmaskSide(rowMask, frozenCapacity, { numCached, numTokens }, side.visible);
+    unmaskSide(rowMask, columns, { numCached, numTokens }, side.visible);
   }
 
   if (logitIndices.length === 0) logitIndices.push(0); // the model wants one at least
@@ -119,6 +135,7 @@ function buildBatch<Read extends RowRead>(
       writeIndices,
       mask,
       layers,
+      sinks: sinkCapacity === 0 ? null : { capacity: sinkCapacity, places, layers },
       logitIndices: Int32Array.from(logitIndices),
     },
   };

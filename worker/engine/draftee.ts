@@ -30,8 +30,8 @@ export class Draftee {
   #index = new SuffixIndex();
   readonly #prediction: Prediction | null;
   readonly #lookahead: Lookahead | null;
-  /** Tokens of the sequence that are known here. */
-  #numKnown = 0;
+  /** Tokens of the sequence that are known here, or were never looked at. */
+  #numKnown: number;
   /** Of the draft that is being verified: the match it rests on, and the draft model's word for it. */
   matchLength = 0;
   cumulativeProbabilities: readonly number[] = [];
@@ -39,6 +39,7 @@ export class Draftee {
   constructor(sequence: Sequence, sources: LookupSources) {
     const { prediction } = sequence.options;
     this.#sequence = sequence;
+    this.#numKnown = sequence.context.numForgotten;
     this.#sources = sources;
     const { proposers } = sources;
     const isPredicted = proposers.has('prediction') && prediction.length > 0;
@@ -80,13 +81,13 @@ export class Draftee {
   }
 
   #catchUp(): void {
-    const { tokenIds, numPromptTokens } = this.#sequence;
-    if (this.#numKnown > 0 && tokenIds.length - this.#numKnown > MAX_BEHIND) {
+    const { tokenIds, numTokens, numPromptTokens, context } = this.#sequence;
+    if (this.#numKnown > context.numForgotten && numTokens - this.#numKnown > MAX_BEHIND) {
       this.#index = new SuffixIndex();
-      this.#numKnown = tokenIds.length - MAX_BEHIND;
+      this.#numKnown = Math.max(numTokens - MAX_BEHIND, context.numForgotten);
     }
-    for (; this.#numKnown < tokenIds.length; this.#numKnown += 1) {
-      const tokenId = tokenIds[this.#numKnown]!;
+    for (; this.#numKnown < numTokens; this.#numKnown += 1) {
+      const tokenId = tokenIds[this.#numKnown - context.numForgotten]!;
       this.#index.add(tokenId);
       if (this.#numKnown >= numPromptTokens) this.#prediction?.add(tokenId);
     }

@@ -1,7 +1,7 @@
 import { invariant } from '../../shared/assert.ts';
 import type { TokenId } from '../../shared/ids.ts';
+import { roomInChunk, type SinkWindow } from '../cache/columns.ts';
 import { type CacheRow, KvCache } from '../cache/kv-cache.ts';
-import { BLOCK_SIZE } from '../cache/layout.ts';
 import type { ModelRunner } from '../model/runner.ts';
 import { TokenChooser } from '../sampling/choose.ts';
 import { probabilityOf } from '../sampling/logprobs.ts';
@@ -65,9 +65,10 @@ export class Drafter {
 
   /** The longest draft for the sequence: none beyond the model's own context, nor behind a token it lacks. */
   roomFor(sequence: Sequence): number {
-    const { vocabSize, maxSequenceTokens } = this.#runner.shape;
+    const { vocabSize, maxSequenceTokens, canSlide } = this.#runner.shape;
     const unread = sequence.tokenIds.slice(-this.numUnread(sequence));
     if (unread.some((tokenId) => tokenId >= vocabSize)) return 0;
+    if (canSlide && sequence.context.sinkWindow !== null) return Infinity;
     return Math.max(0, maxSequenceTokens - sequence.tokenIds.length);
   }
 
@@ -120,9 +121,18 @@ export class Drafter {
   #open(sequence: Sequence): Reader {
     const known = this.#readerBySequence.get(sequence);
     if (known !== undefined) return known;
-    const reader: Reader = { row: this.#cache.open(), numKnown: 0, drafted: [] };
+    const row = this.#cache.open(this.#windowFor(sequence));
+    const reader: Reader = { row, numKnown: 0, drafted: [] };
     this.#readerBySequence.set(sequence, reader);
     return reader;
+  }
+
+  /** The sequence's own, or as much of it as the model has positions for. */
+  #windowFor({ context: { sinkWindow } }: Sequence): SinkWindow | null {
+    const { canSlide, maxSequenceTokens } = this.#runner.shape;
+    if (sinkWindow === null || !canSlide) return null;
+    const { numSinks, windowSize } = sinkWindow;
+    return { numSinks, windowSize: Math.min(windowSize, maxSequenceTokens - numSinks) };
   }
 
   async #read(reads: readonly DraftRead[]): Promise<void> {
@@ -179,7 +189,7 @@ class Drafting {
   toRead(): DraftRead {
     const { sequence, lookup, maxTokens } = this.#request;
     const { row } = this.reader;
-    const room = BLOCK_SIZE - (row.numTokens % BLOCK_SIZE);
+    const room = roomInChunk(row.numTokens, row.sinkWindow);
     const unread = sequence.tokenIds.slice(row.numTokens);
     const drafted = this.#tokenIds.slice(this.#tokenIds.length - this.#numUnreadDrafted());
     const pending = [...unread, ...drafted];
@@ -228,7 +238,7 @@ class Drafting {
   #draw(logits: Float32Array, chooser: TokenChooser): TokenId {
     const { sequence, maxTokens, goesOn } = this.#request;
     const { sampling, eosTokenIds } = sequence.options;
-    const position = sequence.tokenIds.length + this.#tokenIds.length;
+    const position = sequence.numTokens + this.#tokenIds.length;
     const draw = { seed: sampling.seed, position };
     const tokenId = chooser.choose(logits, sampling, sequence.history, draw);
     const before = this.#probabilities.at(-1) ?? 1;

@@ -163,6 +163,15 @@ export class Engine {
     generation.add(output);
     this.#speculator?.settle(output);
     if (sequence.finishReason !== null) this.#remove(sequence);
+    else if (sequence.context.room === 0) this.#renew(sequence, sequence.row);
+  }
+
+  /** Lets a sequence go on with what it remembers, read anew. */
+  #renew(sequence: Sequence, row: CacheRow): void {
+    sequence.context.renew();
+    this.#cache.clear(row);
+    this.#generationById.get(sequence.requestId)?.addRowLost(sequence);
+    this.#speculator?.suspend(sequence);
   }
 
   /** Drafts for the sequences that are about to read one token, in the room that prompts leave. */
@@ -200,19 +209,22 @@ export class Engine {
 
   /** Copies the blocks that a sequence begins with and that were computed before; one token stays to be read. */
   #restore(sequence: Sequence): void {
-    const { row, tokenIds } = sequence;
+    const { row, tokenIds, context } = sequence;
     const { tenant, wantsPromptLogprobs } = sequence.options;
     if (row === null) return;
     const wantsAll = wantsPromptLogprobs && sequence.numOutputTokens === 0;
-    const maxBlocks = wantsAll ? 0 : Math.floor((tokenIds.length - 1) / BLOCK_SIZE);
+    const numShared = Math.min(tokenIds.length - 1, context.numDenseTokens);
+    const maxBlocks = wantsAll ? 0 : Math.floor(numShared / BLOCK_SIZE);
     const blocks = this.#prefixes.match(tenant, tokenIds, maxBlocks);
     for (const block of blocks) this.#cache.appendBlock(row, block);
     sequence.numCachedTokens ??= Math.min(row.numTokens, sequence.numPromptTokens);
   }
 
   /** Keeps a block that has just been frozen for those who begin alike. */
-  #remember({ options, tokenIds }: Sequence, row: CacheRow): void {
+  #remember({ options, tokenIds, context }: Sequence, row: CacheRow): void {
     if (row.numTokens === 0 || row.numTokens % BLOCK_SIZE > 0) return;
+    // What slid away has a part in later ones, and a context that was begun anew is nobody else's.
+    if (row.numTokens > context.numDenseTokens || context.numForgotten > 0) return;
     const prefix = tokenIds.slice(0, row.numTokens);
     if (!this.#prefixes.wants(options.tenant, prefix)) return;
     const block = this.#cache.readBlock(row, row.numTokens / BLOCK_SIZE - 1);

@@ -50,8 +50,8 @@ export class Generation {
   }
 
   #createSequence(choice: number, published: PublishedChoice): Sequence {
-    const { tokenBytes, eosTokenIds, maxSequenceTokens } = this.#context;
-    const { prompts, n, sampling, maxTokens, stop, ignoreEos, topLogprobs, echo } = this.#job;
+    const { tokenBytes, eosTokenIds } = this.#context;
+    const { prompts, n, sampling, stop, ignoreEos, topLogprobs, echo, contextPolicy } = this.#job;
     const promptTokenIds = prompts[Math.floor(choice / n)]!;
     return new Sequence({
       requestId: this.id,
@@ -62,15 +62,25 @@ export class Generation {
       isUnbounded: isUnbounded(this.#job),
       promptTokenIds,
       publishedTokenIds: published.tokenIds,
+      numTrimmed: published.numTrimmed ?? 0,
+      contextPolicy,
       sampling: { ...sampling, seed: choiceSeed(sampling.seed, choice % n) },
       canSpeculate: this.#job.speculation === 'auto',
       prediction: this.#job.prediction ?? [],
-      maxOutputTokens: Math.min(maxTokens ?? Infinity, maxSequenceTokens - promptTokenIds.length),
+      maxOutputTokens: this.#maxOutputTokens(promptTokenIds),
       eosTokenIds: new Set(ignoreEos ? [] : eosTokenIds),
       topLogprobs,
       wantsPromptLogprobs: echo && topLogprobs !== null && !published.hasEcho,
       text: new OutputText(tokenBytes, stop),
     });
+  }
+
+  #maxOutputTokens(promptTokenIds: readonly TokenId[]): number {
+    const { maxTokens, contextPolicy } = this.#job;
+    const { maxSequenceTokens } = this.#context;
+    const isEndless = contextPolicy.type === 'sinks';
+    const room = isEndless ? Infinity : maxSequenceTokens - promptTokenIds.length;
+    return Math.min(maxTokens ?? Infinity, room);
   }
 
   /** Brings a sequence to where its published tokens leave it, which may be its end. */
@@ -95,8 +105,11 @@ export class Generation {
       sequence.finishReason = 'length';
     }
     if (sequence.finishReason === null) return;
+    const numShown = shown.length;
     if (!isStopped) shown += text.flush().text;
-    this.#sayTokens(sequence, [], shown.slice(published.textLength), []);
+    // Tokens and their text are said together, so what a trimmed log lacks of either is said.
+    const numSaid = published.numTrimmed ? numShown : published.textLength;
+    this.#sayTokens(sequence, [], shown.slice(numSaid), []);
   }
 
   get hasEnded(): boolean {

@@ -81,7 +81,7 @@ export class Scheduler {
       const sequence = this.#line.take();
       if (sequence === undefined) break;
       if (giver !== null) this.#suspend(giver);
-      sequence.row = this.#cache.open();
+      sequence.row = this.#cache.open(sequence.context.sinkWindow);
       this.#running.push(sequence);
       this.#listener.onRow(sequence);
     }
@@ -95,7 +95,7 @@ export class Scheduler {
     const chunks: Chunk[] = [];
     const byUrgency = this.active.toSorted((a, b) => urgencyOf(a) - urgencyOf(b));
     for (const sequence of byUrgency) {
-      const numTokens = Math.min(sequence.numPendingTokens, sequence.roomInBlock, budget);
+      const numTokens = Math.min(sequence.numPendingTokens, sequence.roomInChunk, budget);
       if (numTokens === 0) break;
       chunks.push({ sequence, numTokens });
       budget -= numTokens;

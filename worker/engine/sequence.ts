@@ -1,12 +1,13 @@
 import { invariant } from '../../shared/assert.ts';
 import type { RequestId, TenantId, TokenId } from '../../shared/ids.ts';
 import type { FinishReason } from '../../shared/protocol/event.ts';
-import type { JobClass, SamplingParams } from '../../shared/protocol/job.ts';
+import type { ContextPolicy, JobClass, SamplingParams } from '../../shared/protocol/job.ts';
+import { roomInChunk } from '../cache/columns.ts';
 import type { CacheRow } from '../cache/kv-cache.ts';
-import { BLOCK_SIZE } from '../cache/layout.ts';
-import { TokenHistory } from '../sampling/history.ts';
+import type { TokenHistory } from '../sampling/history.ts';
 import type { ProposerName } from '../speculative/proposer.ts';
 import { DraftTally } from '../speculative/tally.ts';
+import { Context } from './context.ts';
 import type { OutputText } from './output-text.ts';
 
 export interface SequenceOptions {
@@ -22,6 +23,9 @@ export interface SequenceOptions {
   readonly promptTokenIds: readonly TokenId[];
   /** Output tokens that an earlier claim of the request has published. */
   readonly publishedTokenIds: readonly TokenId[];
+  /** Output tokens before them that nobody remembers. */
+  readonly numTrimmed: number;
+  readonly contextPolicy: ContextPolicy;
   readonly sampling: SamplingParams;
   /** Whether tokens may be drafted for it. */
   readonly canSpeculate: boolean;
@@ -40,9 +44,8 @@ export interface SequenceOptions {
 export class Sequence {
   readonly options: SequenceOptions;
   readonly numPromptTokens: number;
-  readonly history: TokenHistory;
-  /** Prompt tokens, then accepted output tokens. Only ever grows. */
-  readonly tokenIds: TokenId[];
+  /** Its tokens, as far as they matter to what follows. */
+  readonly context: Context;
   /** Proposed and not yet verified; they follow `tokenIds`. */
   draftTokenIds: readonly TokenId[] = [];
   /** Who proposed them; `null` while there are none. */
@@ -60,13 +63,11 @@ export class Sequence {
   turnStart: number;
 
   constructor(options: SequenceOptions) {
-    const { promptTokenIds, publishedTokenIds } = options;
+    const { promptTokenIds } = options;
     this.options = options;
     this.canSpeculate = options.canSpeculate;
     this.numPromptTokens = promptTokenIds.length;
-    this.tokenIds = [...promptTokenIds, ...publishedTokenIds];
-    this.history = new TokenHistory(promptTokenIds);
-    for (const tokenId of publishedTokenIds) this.history.add(tokenId);
+    this.context = new Context(options);
     this.turnStart = this.numOutputTokens;
   }
 
@@ -74,8 +75,22 @@ export class Sequence {
     return this.options.requestId;
   }
 
+  /** Prompt tokens, then accepted output tokens, without those that its context has forgotten. */
+  get tokenIds(): readonly TokenId[] {
+    return this.context.tokenIds;
+  }
+
+  /** All prompt tokens and accepted output tokens there ever were. */
+  get numTokens(): number {
+    return this.tokenIds.length + this.context.numForgotten;
+  }
+
   get numOutputTokens(): number {
-    return this.tokenIds.length - this.numPromptTokens;
+    return this.numTokens - this.numPromptTokens;
+  }
+
+  get history(): TokenHistory {
+    return this.context.history;
   }
 
   /** Leading tokens whose keys and values are in the cache. */
@@ -88,9 +103,9 @@ export class Sequence {
     return this.tokenIds.length + this.draftTokenIds.length - this.numComputedTokens;
   }
 
-  /** Tokens until the block that is being filled is full. */
-  get roomInBlock(): number {
-    return BLOCK_SIZE - (this.numComputedTokens % BLOCK_SIZE);
+  /** Tokens that the next chunk may have: those until the block that is being filled is full, at most. */
+  get roomInChunk(): number {
+    return roomInChunk(this.numComputedTokens, this.context.sinkWindow);
   }
 
   /** Whether all but the newest token have been read, so that the next step gives a token. */
@@ -133,7 +148,6 @@ export class Sequence {
   /** Adds a token that the target chose. */
   accept(tokenId: TokenId): void {
     invariant(this.finishReason === null, 'a finished sequence takes no token');
-    this.tokenIds.push(tokenId);
-    this.history.add(tokenId);
+    this.context.push(tokenId);
   }
 }

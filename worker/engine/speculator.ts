@@ -138,10 +138,11 @@ export class Speculator {
     readonly proposals: readonly Proposal[];
     readonly candidates: readonly Candidate[];
   } {
-    // A draft ends with the block that the target fills, and a token before the sequence's limit.
+    // A draft ends with the target's chunk, and a token before the sequence's limit or its context's.
     const room = Math.min(
       this.#parts.maxDraftTokens,
-      BLOCK_SIZE - (sequence.numComputedTokens % BLOCK_SIZE) - 1,
+      sequence.roomInChunk - 1,
+      sequence.context.room - 1,
       sequence.options.maxOutputTokens - sequence.numOutputTokens - 1,
     );
     if (room <= 0) return { sequence, proposals: [], candidates: [] };
@@ -167,10 +168,13 @@ export class Speculator {
   sideTokensFor(sequence: Sequence, numTokens: number): SideTokens | null {
     const side = this.#drafteeBySequence.get(sequence)?.sideTokens ?? null;
     if (side === null || !sequence.isDecoding || !sequence.canSpeculate) return null;
-    const { numPromptTokens, numComputedTokens, options } = sequence;
-    // Where the sequence must end, the model's positions may end too.
-    const maxOffset = numPromptTokens + options.maxOutputTokens - numComputedTokens - 1;
-    if (side.offsets.some((offset) => offset > maxOffset)) return null;
+    const { numPromptTokens, numComputedTokens, options, context } = sequence;
+    // Where the sequence must end, the model's positions may end too; and behind the window, they see too much.
+    const numPositions = Math.min(
+      numPromptTokens + options.maxOutputTokens,
+      context.numDenseTokens,
+    );
+    if (side.offsets.some((offset) => numComputedTokens + offset >= numPositions)) return null;
     const numColumns = (sequence.numComputedTokens % BLOCK_SIZE) + numTokens;
     return numColumns + side.tokenIds.length <= TAIL_CAPACITY ? side : null;
   }
@@ -204,7 +208,7 @@ export class Speculator {
     this.#parts.rest?.observe({ ...time, isDrafted, proposingMs });
   }
 
-  /** Gives the draft model's row of a sequence to others, until it is drafted for again. */
+  /** Gives the draft model's row of a sequence to others, until it is drafted for again; then it reads all anew. */
   suspend(sequence: Sequence): void {
     this.#parts.drafter?.remove(sequence);
   }
@@ -214,7 +218,7 @@ export class Speculator {
     if (!this.#drafteeBySequence.delete(sequence)) return;
     this.#parts.drafter?.remove(sequence);
     const { tenant } = sequence.options;
-    this.#parts.outputs?.add(tenant, sequence.tokenIds.slice(sequence.numPromptTokens));
+    this.#parts.outputs?.add(tenant, sequence.context.outputTokenIds);
   }
 }
 

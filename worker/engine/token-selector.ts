@@ -83,7 +83,7 @@ export class TokenSelector {
       const start = (firstLogits + i) * this.#vocabSize;
       const row = logits.subarray(start, start + this.#vocabSize);
       if (Number.isNaN(row[0])) return 0; // a guess, and no worse than another
-      const position = sequence.numComputedTokens + offset + 1;
+      const position = sequence.context.numForgotten + sequence.numComputedTokens + offset + 1;
       const draw = { seed: sampling.seed, position };
       return this.#chooser.choose(row, sampling, sequence.history, draw);
     });
@@ -139,7 +139,7 @@ class Taking {
   next(i: number): TokenId {
     const { sampling, topLogprobs: k, text } = this.#sequence.options;
     const row = this.#rows[i]!;
-    const position = this.#sequence.tokenIds.length;
+    const position = this.#sequence.numTokens;
     const draw = { seed: sampling.seed, position };
     const tokenId = this.#chooser.choose(row, sampling, this.#sequence.history, draw);
     this.#sequence.accept(tokenId);

@@ -7,12 +7,15 @@ export interface AttentionInputs {
   /** Where new keys and values go: int64 [rows], on WebGPU [rows, numKvHeads, newTokens, 3]. */
   readonly writeIndices: Value;
   readonly mask: Value; // [rows, 1, group * newTokens, columns]
-  readonly partSizes: Value; // int64 [2]: columns of the frozen part and of the tail
+  /** int64 [numParts]: columns of the sinks, where the graph has them, of the frozen part and of the tail. */
+  readonly partSizes: Value;
 }
 
 /** Queries, keys and values of the new tokens of one layer, rotated where the model does that. */
 export interface Projections {
   readonly queries: Value; // [rows, numHeads, newTokens, headDim]
+  /** The queries as the sinks see them; `null` where the graph has no sinks. */
+  readonly sinkQueries: Value | null;
   readonly keys: Value; // [rows, numKvHeads, newTokens, headDim]
   readonly values: Value; // [rows, numKvHeads, newTokens, headDim]
 }
@@ -44,7 +47,7 @@ export function planThreads({ numHeads, numKvHeads }: ModelConfig, numThreads: n
 
 /** Declares the inputs of `AttentionInputs`; queries that share a head are stacked in the mask. */
 export function addAttentionInputs(builder: Builder): AttentionInputs {
-  const { graph, config, groupParts, executionProvider } = builder;
+  const { graph, config, groupParts, executionProvider, hasSinks } = builder;
   const numStacked = config.numHeads / config.numKvHeads / groupParts;
   const places = executionProvider === 'cpu' ? [] : [config.numKvHeads, 'newTokens', 3];
   const mask = graph.input('mask', 'float32', [
@@ -55,7 +58,7 @@ export function addAttentionInputs(builder: Builder): AttentionInputs {
   ]);
   return {
     writeIndices: graph.input('writeIndices', 'int64', ['rows', ...places]),
-    partSizes: graph.input('partSizes', 'int64', [2]),
+    partSizes: graph.input('partSizes', 'int64', [hasSinks ? 3 : 2]),
     mask: numStacked === 1 ? mask : concat(graph, Array<Value>(numStacked).fill(mask), -2),
   };
 }
@@ -71,35 +74,41 @@ function concat(graph: Graph, values: readonly Value[], axis: number): Value {
 
 /**
  * Attention in two parts: over the frozen blocks, which nothing ever copies, and over the tail,
- * into which the new keys and values are scattered first.
+ * into which the new keys and values are scattered first. A graph with sinks has a part for them
+ * before these, which is seen from the places of the tokens and not from their positions.
  *
- * A position's sums come out the same however its tokens were cut into steps, because both parts
- * begin at multiples of the block size and masked columns add exact zeros.
+ * A position's sums come out the same however its tokens were cut into steps, because the parts
+ * begin at multiples of the block size and masked columns add exact zeros. For the same reason a
+ * token that sees no sinks has the same bits in a graph with sinks as in one without.
  *
  * @returns [rows, newTokens, numHeads * headDim], times `mixGain`
  */
 export function addAttention(
   builder: Builder,
   layer: number,
-  { queries, keys, values }: Projections,
+  { queries, sinkQueries, keys, values }: Projections,
   { writeIndices, mask, partSizes }: AttentionInputs,
 ): Value {
   const { graph } = builder;
-  const frozen = addFrozenInputs(builder, layer);
-  const tail = addTail(builder, layer, { keys, values, writeIndices });
   const grouped = groupQueries(builder, queries);
+  const frozen = addFrozenInputs(builder, layer, 'frozen');
+  const tail = addTail(builder, layer, { keys, values, writeIndices });
+  const parts = [
+    { queries: grouped, ...frozen },
+    { queries: grouped, ...tail },
+  ];
+  if (sinkQueries !== null) {
+    const sinks = addFrozenInputs(builder, layer, 'sink');
+    parts.unshift({ queries: groupQueries(builder, sinkQueries), ...sinks });
+  }
 
-  const scores = concat(
-    graph,
-    [addScores(builder, grouped, frozen.keys), addScores(builder, grouped, tail.keys)],
-    -1,
-  );
-  const probs = graph.node('Softmax', [graph.node('Add', [scores, mask])]);
-  const [frozenProbs, tailProbs] = graph.splitInTwo(probs, partSizes, -1);
-  const mixed = graph.node('Add', [
-    addMix(builder, frozenProbs, frozen.values),
-    addMix(builder, tailProbs, tail.values),
-  ]);
+  const scores = parts.map((part) => addScores(builder, part.queries, part.keys));
+  const probs = graph.node('Softmax', [graph.node('Add', [concat(graph, scores, -1), mask])]);
+  const split = { sizes: partSizes, axis: -1, count: parts.length };
+  const mixed = graph
+    .split(probs, split)
+    .map((partProbs, i) => addMix(builder, partProbs, parts[i]!.values))
+    .reduce((sum, part) => graph.node('Add', [sum, part]));
   return mergeHeads(builder, mixed);
 }
 
@@ -108,13 +117,17 @@ interface KeysAndValues {
   readonly values: Value;
 }
 
-/** [rows, numKvHeads, frozen, headDim], with a 1 before `frozen` where groups are cut. */
-function addFrozenInputs({ graph, config, groupParts }: Builder, layer: number): KeysAndValues {
+/** [rows, numKvHeads, frozen or sink, headDim], with a 1 before the columns where groups are cut. */
+function addFrozenInputs(
+  { graph, config, groupParts }: Builder,
+  layer: number,
+  part: 'frozen' | 'sink',
+): KeysAndValues {
   const { numKvHeads, headDim } = config;
-  const dims = ['rows', numKvHeads, ...ones(groupParts).slice(1), 'frozen', headDim];
+  const dims = ['rows', numKvHeads, ...ones(groupParts).slice(1), part, headDim];
   return {
-    keys: graph.input(`frozenKeys.${layer}`, 'float32', dims),
-    values: graph.input(`frozenValues.${layer}`, 'float32', dims),
+    keys: graph.input(`${part}Keys.${layer}`, 'float32', dims),
+    values: graph.input(`${part}Values.${layer}`, 'float32', dims),
   };
 }
 
@@ -205,7 +218,7 @@ export function splitHeads(
   graph.nodeWithOutputs('Split', [heads, sizes], [queries, keys, names.values], {
     attributes: { axis: int(1) },
   });
-  return { queries, keys, values: names.values };
+  return { queries, sinkQueries: null, keys, values: names.values };
 }
 
 function mergeHeads({ graph, config }: Builder, mixed: Value): Value {

@@ -22,4 +22,6 @@ export interface Builder {
   readonly weightFormat: WeightFormat;
   /** Parts that queries sharing a key-value head are cut into; see `planThreads`. */
   readonly groupParts: number;
+  /** Whether tokens may look at sinks, from another place than they look at all else. */
+  readonly hasSinks: boolean;
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { ExecutionProvider } from './builder.ts';
 import { ModelError } from './model-error.ts';
 import type { RopeConfig } from './rope.ts';
 import { parseRope, ropeScalingSchema } from './rope-config.ts';
@@ -35,6 +36,19 @@ export interface ModelConfig {
   readonly hasQkNorm: boolean;
   /** Whether the output head is the embedding. */
   readonly isHeadTied: boolean;
+}
+
+/**
+ * Whether a text may go on beyond the context behind sinks: where distance alone decides what a rotation does, and
+ * nothing else slides. With dynamic NTK the angles depend on the length of the text, and learned positions end.
+ */
+export function canSlide({ rope, slidingWindow }: ModelConfig): boolean {
+  return rope !== null && rope.scaling.type !== 'dynamic' && slidingWindow === null;
+}
+
+/** Whether the graph has a part for sinks; on WebGPU, which knows no part without columns, none has. */
+export function hasSinks(config: ModelConfig, executionProvider: ExecutionProvider): boolean {
+  return executionProvider === 'cpu' && canSlide(config);
 }
 
 const size = z.int().positive();

@@ -16,12 +16,13 @@ import { buildGpt2 } from './architectures/gpt2.ts';
 import { buildLlama } from './architectures/llama.ts';
 import type { Builder, ExecutionProvider, WeightFormat } from './builder.ts';
 import type { Checkpoint } from './checkpoint.ts';
+import { hasSinks } from './config.ts';
 import { Graph } from './graph.ts';
 import { ModelError } from './model-error.ts';
 import { GRAPH_FILE, WEIGHTS_FILE, writeGraph } from './onnx-file.ts';
 
 /** Raised with every change of what is written, so that older files are not used. */
-const GRAPH_VERSION = 4;
+const GRAPH_VERSION = 5;
 const MARKER_FILE = 'complete.json';
 const STALE_MS = 3_600_000; // no write takes an hour: its process is gone
 
@@ -71,7 +72,15 @@ function buildGraph(request: GraphRequest): Graph {
   const { checkpoint, executionProvider, weightFormat, groupParts } = request;
   const { config, weights } = checkpoint;
   const graph = new Graph();
-  const builder: Builder = { graph, config, weights, executionProvider, weightFormat, groupParts };
+  const builder: Builder = {
+    graph,
+    config,
+    weights,
+    executionProvider,
+    weightFormat,
+    groupParts,
+    hasSinks: hasSinks(config, executionProvider),
+  };
   if (config.architecture === 'GPT2LMHeadModel') buildGpt2(builder);
   else buildLlama(builder);
 

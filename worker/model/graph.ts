@@ -93,7 +93,16 @@ export class Graph {
 
   /** Cuts a value into two along `axis`; `sizes` is int64 [2]. */
   splitInTwo(input: Value, sizes: Value, axis: number): [Value, Value] {
-    const outputs: [Value, Value] = [this.newValue('first'), this.newValue('second')];
+    const [first, second] = this.split(input, { sizes, axis, count: 2 });
+    return [first!, second!];
+  }
+
+  /** Cuts a value into parts along `axis`; `sizes` is int64 [count]. */
+  split(
+    input: Value,
+    { sizes, axis, count }: { sizes: Value; axis: number; count: number },
+  ): Value[] {
+    const outputs = Array.from({ length: count }, () => this.newValue('part'));
     this.nodeWithOutputs('Split', [input, sizes], outputs, { attributes: { axis: int(axis) } });
     return outputs;
   }

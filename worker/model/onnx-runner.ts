@@ -2,7 +2,7 @@ import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { invariant } from '../../shared/assert.ts';
 import { newKeysName, newValuesName, ones } from './attention.ts';
 import type { ExecutionProvider } from './builder.ts';
-import type { ModelConfig } from './config.ts';
+import { hasSinks, type ModelConfig } from './config.ts';
 import { ModelError } from './model-error.ts';
 import { RopeTable } from './rope.ts';
 import type { ModelInput, ModelOutput, ModelRunner, ModelShape } from './runner.ts';
@@ -16,6 +16,8 @@ export interface SessionSettings {
 
 // Longer than the gaps between products, shorter than those between steps: an idle worker is idle.
 const SPIN_DURATION_US = '200';
+
+const NO_SINKS = { sinkKeys: new Float32Array(), sinkValues: new Float32Array() };
 
 /** What distinguishes graphs of one model. */
 export interface GraphVariant {
@@ -43,6 +45,7 @@ export class OnnxRunner implements ModelRunner {
       vocabSize: config.vocabSize,
       maxSequenceTokens: config.maxSequenceTokens,
       slidingWindow: config.slidingWindow,
+      canSlide: hasSinks(config, variant.executionProvider),
     };
   }
 
@@ -66,21 +69,23 @@ export class OnnxRunner implements ModelRunner {
   }
 
   #toFeeds(input: ModelInput): Record<string, Tensor> {
-    const { numRows, numNewTokens, frozenCapacity, tailCapacity } = input;
+    const { numRows, numNewTokens, frozenCapacity, tailCapacity, sinks } = input;
+    const { canSlide } = this.shape;
+    invariant(canSlide || sinks === null, 'the model has no sinks');
+    const sinkCapacity = sinks?.capacity ?? 0;
     const { numKvHeads, headDim } = this.#config;
     const tokens = [numRows, numNewTokens];
     const between = ones(this.#variant.groupParts);
-    const frozen = [numRows, numKvHeads, ...between.slice(1), frozenCapacity, headDim];
+    const columns = (count: number) => [numRows, numKvHeads, ...between.slice(1), count, headDim];
     const tail = [numRows, numKvHeads, tailCapacity, headDim];
-    const mask = [numRows, ...between, numNewTokens, frozenCapacity + tailCapacity];
+    const partSizes = [...(canSlide ? [sinkCapacity] : []), frozenCapacity, tailCapacity];
+    const frozen = columns(frozenCapacity);
+    const numColumns = sinkCapacity + frozenCapacity + tailCapacity;
     const feeds: Record<string, Tensor> = {
       tokenIds: new Tensor('int32', input.tokenIds, tokens),
-      mask: new Tensor('float32', input.mask, mask),
+      mask: new Tensor('float32', input.mask, [numRows, ...between, numNewTokens, numColumns]),
       writeIndices: this.#toWriteIndices(input),
-      partSizes: new Tensor(
-        'int64',
-        BigInt64Array.of(BigInt(frozenCapacity), BigInt(tailCapacity)),
-      ),
+      partSizes: new Tensor('int64', BigInt64Array.from(partSizes, BigInt)),
       logitIndices: new Tensor('int32', input.logitIndices),
     };
     this.#addPositions(feeds, input, tokens);
@@ -89,6 +94,10 @@ export class OnnxRunner implements ModelRunner {
       feeds[`frozenValues.${layer}`] = new Tensor('float32', cache.frozenValues, frozen);
       feeds[`tailKeys.${layer}`] = new Tensor('float32', cache.tailKeys, tail);
       feeds[`tailValues.${layer}`] = new Tensor('float32', cache.tailValues, tail);
+      if (!canSlide) continue;
+      const { sinkKeys, sinkValues } = sinks?.layers[layer] ?? NO_SINKS;
+      feeds[`sinkKeys.${layer}`] = new Tensor('float32', sinkKeys, columns(sinkCapacity));
+      feeds[`sinkValues.${layer}`] = new Tensor('float32', sinkValues, columns(sinkCapacity));
     }
     return feeds;
   }
@@ -112,19 +121,30 @@ export class OnnxRunner implements ModelRunner {
 
   #addPositions(
     feeds: Record<string, Tensor>,
-    { positions }: ModelInput,
+    { positions, sinks }: ModelInput,
     tokens: readonly number[],
   ): void {
     if (this.#rope === null) {
       feeds.positions = new Tensor('int32', positions, tokens);
       return;
     }
+    const { cos, sin } = this.#toRotation(this.#rope, positions, tokens);
+    feeds.cos = cos;
+    feeds.sin = sin;
+    if (!this.shape.canSlide) return;
+    // Where nothing looks at sinks, any rotation will do.
+    const placed = sinks ? this.#toRotation(this.#rope, sinks.places, tokens) : { cos, sin };
+    feeds.placeCos = placed.cos;
+    feeds.placeSin = placed.sin;
+  }
+
+  #toRotation(rope: RopeTable, positions: Int32Array, tokens: readonly number[]) {
     const numPairs = this.#config.headDim / 2;
     const cos = new Float32Array(positions.length * numPairs);
     const sin = new Float32Array(positions.length * numPairs);
-    this.#rope.fill(positions, cos, sin);
-    feeds.cos = new Tensor('float32', cos, [...tokens, numPairs]);
-    feeds.sin = new Tensor('float32', sin, [...tokens, numPairs]);
+    rope.fill(positions, cos, sin);
+    const dims = [...tokens, numPairs];
+    return { cos: new Tensor('float32', cos, dims), sin: new Tensor('float32', sin, dims) };
   }
 }
 

@@ -100,10 +100,10 @@ function yarnFrequencies(
   });
 }
 
-/** Rows of cosines and sines per position, computed once in double precision. */
+/** Cosines and sines per position, computed in double precision, so that no position is too far. */
 export class RopeTable {
   readonly #config: RopeConfig;
-  readonly #rows = new Map<number, { cos: Float32Array; sin: Float32Array }>();
+  readonly #rows: { cos: Float32Array; sin: Float32Array }[] = []; // of the first positions, as they come
   readonly #fixed: Float64Array | null;
 
   constructor(config: RopeConfig) {
@@ -121,7 +121,9 @@ export class RopeTable {
   fill(positions: Int32Array, cos: Float32Array, sin: Float32Array): void {
     const numPairs = this.#config.headDim / 2;
     for (let i = 0; i < positions.length; i += 1) {
-      const row = this.#rows.get(positions[i]!) ?? this.#compute(positions[i]!);
+      const position = positions[i]!;
+      const row = this.#rows[position] ?? this.#compute(position);
+      if (position < MAX_KEPT_ROWS) this.#rows[position] = row;
       cos.set(row.cos, i * numPairs);
       sin.set(row.sin, i * numPairs);
     }
@@ -131,15 +133,12 @@ export class RopeTable {
     const { scaling } = this.#config;
     const frequencies = this.#fixed ?? inverseFrequencies(this.#config, position);
     const magnitude = scaling.type === 'yarn' ? scaling.attentionFactor : 1;
-    const row = {
+    return {
       cos: Float32Array.from(frequencies, (f) => magnitude * Math.cos(position * f)),
       sin: Float32Array.from(frequencies, (f) => magnitude * Math.sin(position * f)),
     };
-    // Endless sequences would fill the memory: start over rather than evict one by one.
-    if (this.#rows.size >= MAX_CACHED_ROWS) this.#rows.clear();
-    this.#rows.set(position, row);
-    return row;
   }
 }
 
-const MAX_CACHED_ROWS = 65_536;
+/** Positions whose rows are kept: endless sequences would fill the memory with those of all. */
+const MAX_KEPT_ROWS = 16_384;

@@ -8,6 +8,21 @@ export interface LayerCache {
   readonly tailValues: Float32Array;
 }
 
+/** First tokens of each row that are looked at from a place, and not from a position, by those that see them. */
+export interface SinkInput {
+  /** Columns for them, a multiple of 64. */
+  readonly capacity: number;
+  /** From where each new token looks. */
+  readonly places: Int32Array; // [numRows, numNewTokens]
+  readonly layers: readonly SinkCache[]; // [numLayers]
+}
+
+/** The sinks of one layer, with the rotation of their own positions. */
+export interface SinkCache {
+  readonly sinkKeys: Float32Array; // [numRows, numKvHeads, capacity, headDim]
+  readonly sinkValues: Float32Array;
+}
+
 /** One call of the model: `numRows` rows of `numNewTokens` tokens each, ragged rows padded at the end. */
 export interface ModelInput {
   readonly numRows: number;
@@ -19,8 +34,10 @@ export interface ModelInput {
   /** Where in the tail each row's first new token goes. */
   readonly writeIndices: Int32Array; // [numRows]
   /** What is added to the scores: 0 where a token may look, MASKED elsewhere. */
-  readonly mask: Float32Array; // [numRows, numNewTokens, frozenCapacity + tailCapacity]
+  readonly mask: Float32Array; // [numRows, numNewTokens, numColumns]: of sinks, if any, frozen ones, the tail's
   readonly layers: readonly LayerCache[]; // [numLayers]
+  /** `null` where no token looks at sinks, which only a model that can slide may. */
+  readonly sinks: SinkInput | null;
   /** Tokens whose logits are wanted, as flat indices into [numRows, numNewTokens], at least one. */
   readonly logitIndices: Int32Array; // [numLogits]
 }
@@ -42,6 +59,8 @@ export interface ModelShape {
   readonly maxSequenceTokens: number;
   /** Tokens a position may look back over, itself included; `null` for all. */
   readonly slidingWindow: number | null;
+  /** Whether tokens may look at sinks, so that a text can go on beyond the context. */
+  readonly canSlide: boolean;
 }
 
 /** Lowest finite float32: `exp` of it is an exact zero, while -Infinity would make a fully masked row NaN. */

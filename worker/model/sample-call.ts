@@ -41,6 +41,7 @@ export function createSampleCall(
     positions: Int32Array.from({ length: numTokens }, (_, i) => numFrozen + (i % numNewTokens)),
     writeIndices: new Int32Array(numRows),
     mask,
+    sinks: null,
     layers: Array.from({ length: shape.numLayers }, () => ({
       frozenKeys: createBuffer(numFrozen),
       frozenValues: createBuffer(numFrozen),

@@ -101,6 +101,7 @@ function createInput(
     writeIndices: new Int32Array(numRows).fill(numRead),
     mask,
     layers,
+    sinks: null,
     logitIndices: Int32Array.from({ length }, (_, i) => row * length + i),
   };
 }

@@ -20,9 +20,9 @@ export function applyPenalties(
   { presencePenalty, frequencyPenalty, repetitionPenalty }: Penalties,
 ): void {
   if (repetitionPenalty !== 1) {
-    for (const tokenId of history.promptTokens) repel(logits, tokenId, repetitionPenalty);
+    for (const tokenId of history.promptCounts.keys()) repel(logits, tokenId, repetitionPenalty);
     for (const tokenId of history.outputCounts.keys()) {
-      if (!history.promptTokens.has(tokenId)) repel(logits, tokenId, repetitionPenalty);
+      if (!history.promptCounts.has(tokenId)) repel(logits, tokenId, repetitionPenalty);
     }
   }
   if (presencePenalty === 0 && frequencyPenalty === 0) return;

@@ -3,15 +3,16 @@ import type { TokenId } from '../../shared/ids.ts';
 
 /** Which tokens a sequence holds and how often: what penalties are about. */
 export class TokenHistory {
-  readonly #promptTokens: ReadonlySet<TokenId>;
+  readonly #promptCounts = new Map<TokenId, number>();
   readonly #outputCounts = new Map<TokenId, number>();
 
   constructor(promptTokenIds: Iterable<TokenId>) {
-    this.#promptTokens = new Set(promptTokenIds);
+    for (const tokenId of promptTokenIds) increment(this.#promptCounts, tokenId);
   }
 
-  get promptTokens(): ReadonlySet<TokenId> {
-    return this.#promptTokens;
+  /** Prompt tokens and how often each came; never 0. */
+  get promptCounts(): ReadonlyMap<TokenId, number> {
+    return this.#promptCounts;
   }
 
   /** Output tokens and how often each came; never 0. */
@@ -20,14 +21,27 @@ export class TokenHistory {
   }
 
   add(tokenId: TokenId): void {
-    this.#outputCounts.set(tokenId, (this.#outputCounts.get(tokenId) ?? 0) + 1);
+    increment(this.#outputCounts, tokenId);
   }
 
   /** Takes back one `add` of the token. */
   remove(tokenId: TokenId): void {
-    const count = this.#outputCounts.get(tokenId);
-    invariant(count !== undefined, `token ${tokenId} removed but never added`);
-    if (count === 1) this.#outputCounts.delete(tokenId);
-    else this.#outputCounts.set(tokenId, count - 1);
+    decrement(this.#outputCounts, tokenId);
   }
+
+  /** Forgets a prompt token once. */
+  removePrompt(tokenId: TokenId): void {
+    decrement(this.#promptCounts, tokenId);
+  }
+}
+
+function increment(counts: Map<TokenId, number>, tokenId: TokenId): void {
+  counts.set(tokenId, (counts.get(tokenId) ?? 0) + 1);
+}
+
+function decrement(counts: Map<TokenId, number>, tokenId: TokenId): void {
+  const count = counts.get(tokenId);
+  invariant(count !== undefined, `token ${tokenId} removed but never added`);
+  if (count === 1) counts.delete(tokenId);
+  else counts.set(tokenId, count - 1);
 }

@@ -10,8 +10,6 @@ export interface OpenedModel {
   readonly architecture: string;
   readonly fingerprint: string;
   readonly shape: ModelShape;
-  /** Whether positions can go on beyond the trained length: learned ones cannot. */
-  readonly canSlide: boolean;
   readonly eosTokenIds: readonly TokenId[];
   readonly defaults: ModelCard['defaults'];
   readonly tokenizerFiles: TokenizerFiles;
@@ -22,7 +20,6 @@ export function toOpenedModel({ runner, checkpoint, fingerprint }: OpenModel): O
     architecture: checkpoint.config.architecture,
     fingerprint,
     shape: runner.shape,
-    canSlide: checkpoint.config.rope !== null,
     eosTokenIds: checkpoint.eosTokenIds,
     defaults: toDefaults(checkpoint.defaults),
     tokenizerFiles: readTokenizer(checkpoint.tokenizerPaths),

@@ -37,6 +37,7 @@ export async function callMs(
     writeIndices: new Int32Array(numRows),
     mask,
     layers,
+    sinks: null,
     logitIndices: Int32Array.from({ length: numTokens }, (_, i) => i),
   };
   const times: number[] = [];

@@ -35,7 +35,7 @@ function openColumns(
 ): number[][] {
   const numColumns = frozenCapacity + TAIL_CAPACITY;
   const mask = new Float32Array(numNewTokens * numColumns).fill(MASKED);
-  unmask(mask, frozenCapacity, chunk, slidingWindow);
+  unmask(mask, { sinkCapacity: 0, frozenCapacity }, chunk, slidingWindow);
   return Array.from({ length: numNewTokens }, (_, i) =>
     [...mask.subarray(i * numColumns, (i + 1) * numColumns)].flatMap((value, column) =>
       value === 0 ? [column] : [],

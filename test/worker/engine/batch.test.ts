@@ -43,7 +43,7 @@ function check({ input, reads }: Batch<RowRead>, slidingWindow: number | null): 
     }
     const chunk = { numCached: numTokens, numTokens: read.tokenIds.length };
     const rowMask = expected.mask.subarray(row * maskLength, (row + 1) * maskLength);
-    unmask(rowMask, frozenCapacity, chunk, slidingWindow);
+    unmask(rowMask, { sinkCapacity: 0, frozenCapacity }, chunk, slidingWindow);
     expect(firstLogits).toBe(expected.logitIndices.length);
     for (let i = read.tokenIds.length - read.numLogits; i < read.tokenIds.length; i += 1) {
       expected.logitIndices.push(row * numNewTokens + i);

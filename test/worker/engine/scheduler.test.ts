@@ -160,7 +160,7 @@ describe('Scheduler', () => {
       expect(new Set(chunks.map(({ sequence }) => sequence)).size).toBe(chunks.length);
       for (const { sequence, numTokens } of chunks) {
         expect(numTokens).toBeGreaterThan(0);
-        expect(numTokens).toBeLessThanOrEqual(sequence.roomInBlock);
+        expect(numTokens).toBeLessThanOrEqual(sequence.roomInChunk);
         expect(running).toContain(sequence);
       }
       for (const sequence of running.filter(({ isDecoding }) => isDecoding)) {

@@ -22,7 +22,7 @@ function logitsOf(...tokenIds: readonly number[]): Float32Array {
 /** A sequence whose first tokens are in the cache. */
 function readSequence(numRead: number, options: Parameters<typeof sequenceOf>[1] = {}): Sequence {
   const sequence = sequenceOf(3, { promptTokenIds: [3, 4, 5], ...options });
-  sequence.row = { frozenCapacity: 64, index: 0, numTokens: numRead };
+  sequence.row = { frozenCapacity: 64, index: 0, numTokens: numRead, sinkWindow: null };
   return sequence;
 }
 
@@ -102,7 +102,7 @@ describe('TokenSelector', () => {
     const sequence = readSequence(0, { wantsPromptLogprobs: true, topLogprobs: 1 });
     const selector = selectorOf();
     const first = selector.select({ sequence, numTokens: 2 }, logitsOf(4, 9), 0);
-    sequence.row = { frozenCapacity: 64, index: 0, numTokens: 2 };
+    sequence.row = { frozenCapacity: 64, index: 0, numTokens: 2, sinkWindow: null };
     const second = selector.select({ sequence, numTokens: 1 }, logitsOf(7), 0);
 
     expect(first.promptLogprobs.map(({ id, top }) => [id, top[0]!.id])).toEqual([

@@ -9,7 +9,12 @@ describe('TokenHistory', () => {
     history.add(7);
     history.add(7);
 
-    expect(history.promptTokens).toEqual(new Set([5, 7]));
+    expect(history.promptCounts).toEqual(
+      new Map([
+        [5, 2],
+        [7, 1],
+      ]),
+    );
     expect(history.outputCounts).toEqual(new Map([[7, 2]]));
   });
 

@@ -21,6 +21,8 @@ const EMBEDDING = 'model.embed_tokens.weight';
 interface SharedInputs extends AttentionInputs {
   readonly cos: Value; // [rows, newTokens, headDim / 2]
   readonly sin: Value; // [rows, newTokens, headDim / 2]
+  /** The same for the places from which tokens look at sinks; `null` where the graph has none. */
+  readonly atPlaces: Pick<SharedInputs, 'cos' | 'sin'> | null;
 }
 
 /**
@@ -31,7 +33,7 @@ interface SharedInputs extends AttentionInputs {
  * Touvron et al., "LLaMA", arXiv:2302.13971.
  */
 export function buildLlama(builder: Builder): void {
-  const { graph, config, weights } = builder;
+  const { graph, config, weights, hasSinks } = builder;
   const { vocabSize, hiddenSize, headDim, numLayers } = config;
 
   const tokenIds = graph.input('tokenIds', 'int32', ['rows', 'newTokens']);
@@ -39,6 +41,12 @@ export function buildLlama(builder: Builder): void {
   const shared = {
     cos: graph.input('cos', 'float32', rotation),
     sin: graph.input('sin', 'float32', rotation),
+    atPlaces: hasSinks
+      ? {
+          cos: graph.input('placeCos', 'float32', rotation),
+          sin: graph.input('placeSin', 'float32', rotation),
+        }
+      : null,
     ...addAttentionInputs(builder),
   };
   const table = weights.tensor(EMBEDDING, [vocabSize, hiddenSize]);
@@ -129,7 +137,7 @@ function rotate(
   { graph, config, weights }: Builder,
   layer: number,
   { queries, keys, values }: Projections,
-  { cos, sin }: SharedInputs,
+  { cos, sin, atPlaces }: SharedInputs,
 ): Projections {
   const normed = (heads: Value, name: string) => {
     if (!config.hasQkNorm) return heads;
@@ -138,8 +146,11 @@ function rotate(
     const attributes = { epsilon: float(config.normEpsilon) };
     return graph.node('SimplifiedLayerNormalization', [heads, weight], { attributes });
   };
+  const normedQueries = normed(queries, 'q_norm');
   return {
-    queries: graph.node('RotaryEmbedding', [normed(queries, 'q_norm'), cos, sin]),
+    queries: graph.node('RotaryEmbedding', [normedQueries, cos, sin]),
+    sinkQueries:
+      atPlaces && graph.node('RotaryEmbedding', [normedQueries, atPlaces.cos, atPlaces.sin]),
     keys: graph.node('RotaryEmbedding', [normed(keys, 'k_norm'), cos, sin], {
       name: newKeysName(layer),
     }),
