@@ -82,7 +82,8 @@ export class Draftee {
 
   #catchUp(): void {
     const { tokenIds, numTokens, numPromptTokens, context } = this.#sequence;
-    if (this.#numKnown > context.numForgotten && numTokens - this.#numKnown > MAX_BEHIND) {
+    const numMissed = context.numForgotten - this.#numKnown;
+    if (numMissed > 0 || (numMissed < 0 && numTokens - this.#numKnown > MAX_BEHIND)) {
       this.#index = new SuffixIndex();
       this.#numKnown = Math.max(numTokens - MAX_BEHIND, context.numForgotten);
     }
