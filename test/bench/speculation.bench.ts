@@ -25,7 +25,7 @@ import { median } from './statistics.ts';
 const models = join(import.meta.dirname, '../../infra/models');
 const MAX_DRAFT = 8;
 /** Texts of a pass at least: they differ much in how well they are drafted. */
-const MIN_TEXTS = 4;
+const MIN_TEXTS = 3;
 
 interface Pair {
   readonly label: string;
@@ -121,7 +121,7 @@ async function measurePair(
   });
   const plan = {
     rounds: isQuick ? 1 : (options.rounds ?? 5),
-    numTokens: isQuick ? 24 : 96,
+    numTokens: isQuick ? 24 : 64,
     rowCounts: isQuick ? [1] : [1, 4, 16],
     temperatures: [0],
     modesOf: allModes,
