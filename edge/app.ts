@@ -6,16 +6,29 @@ import { toErrorResponse, toNotFound } from './errors.ts';
 import { consoleLog, type Log } from './log.ts';
 import { authenticate } from './middleware/auth.ts';
 import { nameRequest } from './middleware/request-id.ts';
+import { batches } from './routes/batches.ts';
 import { chat } from './routes/chat.ts';
 import { completions } from './routes/completions.ts';
+import { files } from './routes/files.ts';
 import { health } from './routes/health.ts';
 import { models } from './routes/models.ts';
 import { requests } from './routes/requests.ts';
 import type { Transport } from './transport/transport.ts';
 
+export interface FileLimits {
+  /** Longest file, in bytes. */
+  readonly maxBytes: number;
+  /** What a tenant's files may be together. */
+  readonly maxFiles: number;
+  readonly maxTenantBytes: number;
+  /** How long a file is kept that says nothing about it. */
+  readonly lifeMs: number;
+}
+
 export interface AppOptions {
   /** Longest body that is read, in bytes. */
   readonly maxBodyBytes: number;
+  readonly files: FileLimits;
   /** How long a stream may be silent before a comment line keeps it alive. */
   readonly heartbeatMs: number;
   /** How long a client that went away may take to come back before its request is cancelled. */
@@ -54,6 +67,12 @@ const EXPOSED_HEADERS = [
 
 export const defaultOptions: AppOptions = {
   maxBodyBytes: 8 * 1024 * 1024,
+  files: {
+    maxBytes: 100_000_000,
+    maxFiles: 1000,
+    maxTenantBytes: 1_000_000_000,
+    lifeMs: 30 * 86_400_000,
+  },
   heartbeatMs: 15_000,
   disconnectGraceMs: 0,
   apiKeys: null,
@@ -91,6 +110,8 @@ export function createApp(
   app.use('/v1/*', authenticate(options.apiKeys));
   app.route('/v1/completions', completions);
   app.route('/v1/chat/completions', chat);
+  app.route('/v1/files', files);
+  app.route('/v1/batches', batches);
   app.route('/v1/models', models);
   app.route('/v1/requests', requests);
   return app;

@@ -24,6 +24,13 @@ export const appEnvironmentSchema = z.object({
     .int()
     .min(1024)
     .default(8 * 1024 * 1024),
+  /** Longest file that is taken, in bytes. */
+  FILE_MAX_BYTES: z.coerce.number().int().min(1024).default(100_000_000),
+  /** Files that a tenant may have, and their bytes together: Redis keeps them in memory. */
+  MAX_FILES: z.coerce.number().int().min(1).default(1000),
+  MAX_FILES_BYTES: z.coerce.number().int().min(1024).default(1_000_000_000),
+  /** How long a file is kept that says nothing about it. */
+  FILE_LIFE_DAYS: z.coerce.number().positive().max(365).default(30),
   HEARTBEAT_MS: z.coerce.number().int().min(1).default(15_000),
   /** A client that went away may come back within this time; then its request is cancelled. */
   DISCONNECT_GRACE_MS: z.coerce.number().int().min(0).max(25_000).default(5000),
@@ -43,6 +50,12 @@ export function toAppOptions(env: z.infer<typeof appEnvironmentSchema>) {
   return {
     apiKeys: env.API_KEYS ?? null,
     maxBodyBytes: env.MAX_BODY_BYTES,
+    files: {
+      maxBytes: env.FILE_MAX_BYTES,
+      maxFiles: env.MAX_FILES,
+      maxTenantBytes: env.MAX_FILES_BYTES,
+      lifeMs: env.FILE_LIFE_DAYS * 86_400_000,
+    },
     heartbeatMs: env.HEARTBEAT_MS,
     disconnectGraceMs: env.DISCONNECT_GRACE_MS,
   } as const;

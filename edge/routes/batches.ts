@@ -1,0 +1,112 @@
+import { type Context, Hono } from 'hono';
+import { z } from 'zod';
+import { PlatformError } from '../../shared/errors.ts';
+import {
+  BATCH_ENDPOINTS,
+  type Batch,
+  type BatchStatus,
+  COMPLETION_WINDOW,
+  COMPLETION_WINDOW_MS,
+  isBatchId,
+} from '../../shared/protocol/batch.ts';
+import { createTimedHex } from '../../shared/protocol/file.ts';
+import { parseFields } from '../../shared/protocol/request-issues.ts';
+import { siftBody } from '../../shared/protocol/request-neutral.ts';
+import type { AppEnv } from '../app.ts';
+import { toBatchObject } from '../batches/batch-object.ts';
+import { readJson } from '../body.ts';
+import { methodNotAllowed } from '../errors.ts';
+import { findFile, toList } from './files.ts';
+
+export const batches = new Hono<AppEnv>();
+
+const MAX_METADATA = 16;
+
+const createFields = {
+  input_file_id: z.string(),
+  endpoint: z.enum(BATCH_ENDPOINTS),
+  completion_window: z.enum([COMPLETION_WINDOW]),
+  metadata: z
+    .record(z.string().max(64), z.string().max(512))
+    .refine((entries) => Object.keys(entries).length <= MAX_METADATA, {
+      error: `has too many entries; the limit is ${MAX_METADATA}`,
+    })
+    .optional(),
+  output_expires_after: z
+    .object({
+      anchor: z.enum(['created_at']),
+      seconds: z
+        .int()
+        .min(3600)
+        .max(30 * 86_400),
+    })
+    .optional(),
+} as const;
+
+const createSchema = z.object(createFields);
+
+const listSchema = z.object({
+  after: z.string().optional(),
+  limit: z.coerce.number().int().min(1).max(100).default(20),
+});
+
+batches.post('/', async (c) => {
+  const { options, tenant, transport } = c.var;
+  const body = await readJson(c.req.raw, options.maxBodyBytes);
+  const { fields } = siftBody(body, createFields);
+  const parsed = parseFields(createSchema, fields);
+  const file = await findFile(c, parsed.input_file_id).catch((error: unknown) => {
+    if (!(error instanceof PlatformError) || error.code !== 'not_found') throw error;
+    throw new PlatformError('invalid_request', error.message, { param: 'input_file_id' });
+  });
+  if (file.purpose !== 'batch') {
+    const message = `${file.id} has the purpose ${file.purpose}; it must be batch`;
+    throw new PlatformError('invalid_request', message, { param: 'input_file_id' });
+  }
+  const createdMs = options.now();
+  const id = `batch_${createTimedHex(createdMs)}`;
+  await transport.batches.create({
+    version: 1,
+    id,
+    tenant,
+    inputFileId: file.id,
+    endpoint: parsed.endpoint,
+    metadata: parsed.metadata ?? null,
+    createdMs,
+    expiresMs: createdMs + COMPLETION_WINDOW_MS,
+    outputLifeMs: (parsed.output_expires_after?.seconds ?? options.files.lifeMs / 1000) * 1000,
+  });
+  return c.json(toBatchObject(await findBatch(c, id)));
+});
+
+batches.get('/', async (c) => {
+  const { after, limit } = parseFields(listSchema, c.req.query());
+  const query = { tenant: c.var.tenant, after: after ?? null, limit: limit + 1 };
+  const found = await c.var.transport.batches.list(query);
+  return c.json(toList(found.map(toBatchObject), limit));
+});
+batches.all('/', methodNotAllowed('GET, POST'));
+
+batches.get('/:id', async (c) => c.json(toBatchObject(await findBatch(c))));
+batches.all('/:id', methodNotAllowed('GET'));
+
+batches.post('/:id/cancel', async (c) => {
+  const { spec, status } = await findBatch(c);
+  if (!CANCELLABLE.has(status)) {
+    const message = `the batch is ${status}; only one that is validating or in progress can be cancelled`;
+    throw new PlatformError('conflict', message, { param: 'id' });
+  }
+  await c.var.transport.batches.cancel(spec.id);
+  return c.json(toBatchObject(await findBatch(c)));
+});
+batches.all('/:id/cancel', methodNotAllowed('POST'));
+
+const CANCELLABLE: ReadonlySet<BatchStatus> = new Set(['validating', 'in_progress', 'cancelling']);
+
+/** Another tenant's batch is as unknown as none at all. */
+async function findBatch(c: Context<AppEnv>, id = c.req.param('id') ?? ''): Promise<Batch> {
+  const batch = isBatchId(id) ? await c.var.transport.batches.find(id) : null;
+  if (batch !== null && batch.spec.tenant === c.var.tenant) return batch;
+  const message = `the batch ${JSON.stringify(id.slice(0, 80))} does not exist or is no longer kept`;
+  throw new PlatformError('not_found', message, { param: 'id' });
+}
