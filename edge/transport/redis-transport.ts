@@ -9,7 +9,7 @@ import {
   encodeEventId,
   type LoggedEvent,
 } from '../../shared/protocol/event.ts';
-import { decodeJob, encodeJob, type Job } from '../../shared/protocol/job.ts';
+import { decodeJob, encodeJob, isNotified, type Job } from '../../shared/protocol/job.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
 import {
   decodeModelCard,
@@ -120,7 +120,10 @@ export class RedisTransport implements Transport, AsyncDisposable {
     const { reader, leave } = await this.#listen(job.id, from, signal, async (reader) => {
       await this.#admit(job);
       const isNew = await this.#reach.call(() =>
-        this.#scripts.create(job.id, encodeJob(job), job.keepMs),
+        this.#scripts.create(job.id, encodeJob(job), {
+          keepMs: job.keepMs,
+          isNotified: isNotified(job),
+        }),
       );
       if (!isNew) reader.onGap();
     });

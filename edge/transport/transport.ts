@@ -2,6 +2,7 @@ import type { RequestId, TenantId } from '../../shared/ids.ts';
 import type { EventId, LoggedEvent } from '../../shared/protocol/event.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import type { ModelCard, TokenizerFiles } from '../../shared/protocol/model-card.ts';
+import { END_STATUSES } from '../../shared/protocol/request-scripts.ts';
 import type { BatchStore } from './batches.ts';
 import type { FileStore } from './files.ts';
 
@@ -12,7 +13,7 @@ export interface ServedModel {
   readonly numWorkers: number;
 }
 
-export const REQUEST_STATUSES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const;
+export const REQUEST_STATUSES = ['queued', 'running', ...END_STATUSES] as const;
 export type RequestStatus = (typeof REQUEST_STATUSES)[number];
 
 export interface RequestState {

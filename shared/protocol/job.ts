@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { PlatformError } from '../errors.ts';
 import { isRequestId, type RequestId, type TenantId } from '../ids.ts';
+import { webhookSchema } from './webhook.ts';
 
 /** Everything about a draw but the logits and the position. */
 export const samplingSchema = z.object({
@@ -76,6 +77,12 @@ export const jobSchema = z.object({
   onDisconnect: z.enum(['cancel', 'continue']),
   /** Its log can be read for at least so long after the end; absent for the worker's own retention. */
   keepMs: z.int().nonnegative().optional(),
+  /** Nobody waits for its answer: it is kept until it is asked for. */
+  background: z.literal(true).optional(),
+  /** Who is told about it. */
+  webhook: webhookSchema.optional(),
+  /** The client's own notes. */
+  metadata: z.record(z.string(), z.string()).optional(),
 });
 
 export type Job = z.infer<typeof jobSchema>;
@@ -99,6 +106,11 @@ const UNBOUNDED_TOKENS = 8192;
 /** Whether a request may run for so long that others cannot be left to wait for its end. */
 export function isUnbounded({ contextPolicy, maxTokens }: Job): boolean {
   return contextPolicy.type === 'sinks' && (maxTokens ?? Infinity) > UNBOUNDED_TOKENS;
+}
+
+/** Whether what happens to it goes to its outbox. The lines of a batch are told of together, by the batch. */
+export function isNotified(job: Pick<Job, 'background' | 'webhook' | 'class'>): boolean {
+  return job.webhook !== undefined || (job.background === true && job.class !== 'batch');
 }
 
 export function numChoices(job: Pick<Job, 'prompts' | 'n'>): number {

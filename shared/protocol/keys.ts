@@ -22,6 +22,18 @@ export interface RequestKeys {
   readonly claims: string;
   /** Channel: `<epoch>-<seq> <event>` for every new event. */
   readonly events: string;
+  /** List of what there is to say about it, as `OutboxEntry` (webhook.ts). */
+  readonly outbox: string;
+}
+
+/** What a tenant's files are found by. */
+export interface FilesKeys {
+  /** Sorted set: ids in order of age. */
+  readonly index: string;
+  /** Sorted set: ids by when they are forgotten, in ms. */
+  readonly expiries: string;
+  /** Hash: id -> bytes. */
+  readonly sizes: string;
 }
 
 /** Every key, channel and queue name, below one prefix. */
@@ -39,6 +51,7 @@ export class Keys {
       log: `${tag}:log`,
       claims: `${tag}:claims`,
       events: `${tag}:events`,
+      outbox: `${tag}:outbox`,
     };
   }
 
@@ -108,8 +121,7 @@ export class Keys {
     return { chunks: `${tag}:chunks${kind}`, meta: `${tag}:meta${kind}` };
   }
 
-  /** Of a tenant: ids in order of age; when each is forgotten; bytes by id. */
-  filesOf(tenant: TenantId): { readonly index: string; expiries: string; sizes: string } {
+  filesOf(tenant: TenantId): FilesKeys {
     const tag = `${this.prefix}:{files:${encodeURIComponent(tenant)}}`;
     return { index: `${tag}:index`, expiries: `${tag}:expiries`, sizes: `${tag}:sizes` };
   }
@@ -127,6 +139,26 @@ export class Keys {
   /** BullMQ's `prefix` and name of the queue of batches. */
   get batchQueue(): { readonly prefix: string; readonly name: string } {
     return { prefix: `${this.prefix}:{batches}`, name: 'batches' };
+  }
+
+  /** Channel: the id of a request whose outbox has a new entry. */
+  get notices(): string {
+    return `${this.prefix}:notices`;
+  }
+
+  /** Sorted set: requests whose outbox somebody is to look at, by when at the latest, in ms. */
+  get pendingJobs(): string {
+    return `${this.prefix}:{jobs}:pending`;
+  }
+
+  /** Sorted set: ids of a tenant's background requests, by when they were made, in ms. */
+  jobsOf(tenant: TenantId): string {
+    return `${this.prefix}:{jobs:${encodeURIComponent(tenant)}}:index`;
+  }
+
+  /** Stream of a tenant's notices, each as `ListedNotice` (webhook.ts). */
+  noticesOf(tenant: TenantId): string {
+    return `${this.prefix}:{jobs:${encodeURIComponent(tenant)}}:events`;
   }
 
   /** BullMQ's `prefix` and name of the queue of deliveries. */

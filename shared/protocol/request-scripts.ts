@@ -36,7 +36,8 @@ export async function runScript(
   }
 }
 
-export const END_STATUSES = ['succeeded', 'failed', 'cancelled'] as const;
+/** `expired`: cut short by its deadline. */
+export const END_STATUSES = ['succeeded', 'failed', 'cancelled', 'expired'] as const;
 export type EndStatus = (typeof END_STATUSES)[number];
 
 export const CANCEL_REASONS = ['cancelled', 'deadline'] as const;
@@ -78,8 +79,13 @@ export interface Write {
 
 export interface LastWrite extends Write {
   readonly status: EndStatus;
-  /** What is to be delivered about the end; empty for nothing. */
-  readonly outbox: string;
+}
+
+export interface CreateOptions {
+  /** How long it is kept at least after its end. */
+  readonly keepMs?: number | undefined;
+  /** Whether what happens to it goes to its outbox. */
+  readonly isNotified?: boolean;
 }
 
 export interface RequestScriptsOptions {
@@ -107,16 +113,19 @@ export class RequestScripts {
   }
 
   /** @returns whether the id was new */
-  async create(id: RequestId, job: string, keepMs = 0): Promise<boolean> {
-    const { state } = this.#keys.request(id);
-    return (await runScript(this.#host, CREATE, [state], [job, UNCLAIMED_MS, keepMs])) === 1;
+  async create(id: RequestId, job: string, options: CreateOptions = {}): Promise<boolean> {
+    const { state, outbox } = this.#keys.request(id);
+    const channel = options.isNotified ? this.#keys.notices : '';
+    const args = [job, UNCLAIMED_MS, options.keepMs ?? 0, channel];
+    return (await runScript(this.#host, CREATE, [state, outbox], args)) === 1;
   }
 
   /** @param minProgress events since the last counted claim that make this one the first again */
   async claim(id: RequestId, workerId: string, minProgress: number): Promise<ClaimReply> {
-    const { state, log, claims } = this.#keys.request(id);
+    const { state, log, claims, outbox } = this.#keys.request(id);
+    const keys = [state, log, claims, outbox];
     const args = [workerId, minProgress];
-    return claimReplySchema.parse(await runScript(this.#host, CLAIM, [state, log, claims], args));
+    return claimReplySchema.parse(await runScript(this.#host, CLAIM, keys, args));
   }
 
   /** @returns how many readers have left, 0 for an unknown request */
@@ -132,11 +141,10 @@ export class RequestScripts {
   }
 
   async finish(id: RequestId, write: LastWrite): Promise<WriteReply> {
-    const { state, log, events, claims } = this.#keys.request(id);
-    const { epoch, firstSeq, status, outbox, payloads } = write;
-    const end = [status, outbox, this.#retentionMs];
-    const args = [epoch, firstSeq, this.#publish, ...end, ...payloads];
-    const keys = [state, log, events, claims];
+    const { state, log, events, claims, outbox } = this.#keys.request(id);
+    const { epoch, firstSeq, status, payloads } = write;
+    const args = [epoch, firstSeq, this.#publish, status, this.#retentionMs, ...payloads];
+    const keys = [state, log, events, claims, outbox];
     return writeReplySchema.parse(await runScript(this.#host, FINISH, keys, args));
   }
 
@@ -146,10 +154,10 @@ export class RequestScripts {
     reason: CancelReason,
     payloads: readonly string[],
   ): Promise<'ended' | 'asked' | 'unknown'> {
-    const { state, log, events, claims } = this.#keys.request(id);
+    const { state, log, events, claims, outbox } = this.#keys.request(id);
     const channel = this.#keys.cancels;
     const args = [reason, this.#publish, this.#retentionMs, channel, id, ...payloads];
-    const keys = [state, log, events, claims];
+    const keys = [state, log, events, claims, outbox];
     const reply = await runScript(this.#host, CANCEL, keys, args);
     return z.enum(['ended', 'asked', 'unknown']).parse(reply);
   }

@@ -6,7 +6,7 @@
  *
  * | field      | holds                                                                         |
  * | ---------- | ----------------------------------------------------------------------------- |
- * | status     | `queued`, `running`; then, for good, `succeeded`, `failed` or `cancelled`       |
+ * | status     | `queued`, `running`; then, for good, one of `END_STATUSES`                      |
  * | job        | the job, as edge wrote it                                                     |
  * | epoch      | number of the claim that may write; any other writer is refused (the fence)     |
  * | nextSeq    | length of the log over all epochs                                             |
@@ -14,7 +14,7 @@
  * | claimedSeq | `nextSeq` when `claims` was last 1                                            |
  * | cancel     | why it is to end: empty, `cancelled` or `deadline`                            |
  * | createdMs  | by the clock of Redis, as are `startedMs` (first claim) and `endedMs`           |
- * | outbox     | what is to be delivered about its end; empty for nothing                      |
+ * | notify     | channel that is told of new entries of the outbox; empty to write none          |
  * | left       | readers that went away                                                        |
  * | keepMs     | ms to keep it at least after its end                                          |
  */
@@ -34,6 +34,16 @@ local function isEnded(status)
   return status ~= 'queued' and status ~= 'running'
 end`;
 
+/** Adds to the outbox of a request that somebody is told of, once for each transition, and says so. */
+const NOTIFY = `
+local function notify(stateKey, outboxKey, what)
+  local channel = redis.call('HGET', stateKey, 'notify')
+  if not channel or channel == '' then return end
+  local n = redis.call('LLEN', outboxKey)
+  redis.call('RPUSH', outboxKey, cjson.encode({n = n, type = 'job.' .. what, atMs = nowMs()}))
+  redis.call('PUBLISH', channel, string.match(stateKey, '{(.-)}'))
+end`;
+
 /** `fence` answers with the reason why `epoch` may not write from `firstSeq` on, or with nothing. */
 const WRITING = `
 local function fence(state, epoch, firstSeq)
@@ -47,26 +57,30 @@ local function write(logKey, channel, publish, epoch, nextSeq, payload)
   redis.call('XADD', logKey, id, 'e', payload)
   redis.call(publish, channel, id .. ' ' .. payload)
 end
-local function finish(stateKey, otherKeys, status, outbox, retentionMs)
-  redis.call('HSET', stateKey, 'status', status, 'endedMs', nowMs(), 'outbox', outbox)
+local function finish(stateKey, outboxKey, otherKeys, status, retentionMs)
+  redis.call('HSET', stateKey, 'status', status, 'endedMs', nowMs())
+  notify(stateKey, outboxKey, status)
   retentionMs = math.max(retentionMs, redis.call('HGET', stateKey, 'keepMs') or 0)
-  redis.call('PEXPIRE', stateKey, retentionMs)
+  for _, key in ipairs({stateKey, outboxKey}) do redis.call('PEXPIRE', key, retentionMs) end
   for _, key in ipairs(otherKeys) do redis.call('PEXPIRE', key, retentionMs) end
 end`;
 
 /**
  * Makes a request known as `queued`, unless its id is already taken.
  *
- * KEYS state. ARGV job, ms to keep it if nobody ever claims it, ms to keep it at least after its end.
+ * KEYS state, outbox. ARGV job, ms to keep it if nobody ever claims it, ms to keep it at least after its end,
+ * channel to tell of its outbox or empty.
  * @returns 1 when it is new, 0 when the id was known
  */
 export const CREATE: Script = {
   name: 'create',
-  lua: `${NOW_MS}
+  lua: `${NOW_MS}${NOTIFY}
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('HSET', KEYS[1], 'status', 'queued', 'job', ARGV[1], 'epoch', 0, 'nextSeq', 0,
-  'claims', 0, 'claimedSeq', 0, 'cancel', '', 'createdMs', nowMs(), 'outbox', '', 'keepMs', ARGV[3])
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  'claims', 0, 'claimedSeq', 0, 'cancel', '', 'createdMs', nowMs(), 'keepMs', ARGV[3],
+  'notify', ARGV[4])
+notify(KEYS[1], KEYS[2], 'queued')
+for i = 1, 2 do redis.call('PEXPIRE', KEYS[i], ARGV[2]) end
 return 1`,
 };
 
@@ -74,13 +88,13 @@ return 1`,
  * Raises the epoch: from here on only the claimer may write. A log that grew by ARGV[2] events since the
  * claims were last counted starts the count again, so that only claims that lead nowhere add up.
  *
- * KEYS state, log, claims. ARGV worker id, events that count as progress.
+ * KEYS state, log, claims, outbox. ARGV worker id, events that count as progress.
  * @returns `claimed`, epoch, next seq, claims, job, cancel, ms it was queued before its first claim; or
  *   `ended`; or `unknown`
  */
 export const CLAIM: Script = {
   name: 'claim',
-  lua: `${NOW_MS}${IS_ENDED}
+  lua: `${NOW_MS}${IS_ENDED}${NOTIFY}
 local state = redis.call('HMGET', KEYS[1], 'status', 'nextSeq', 'claims', 'claimedSeq', 'job', 'cancel',
   'createdMs', 'startedMs')
 if not state[1] then return {'unknown'} end
@@ -98,7 +112,8 @@ redis.call('HSET', KEYS[1], 'status', 'running', 'claims', claims, 'claimedSeq',
   'startedMs', startedMs)
 redis.call('RPUSH', KEYS[3], cjson.encode({epoch = epoch, worker = ARGV[1], claimedMs = now,
   nextSeq = tonumber(state[2])}))
-for i = 1, 3 do redis.call('PERSIST', KEYS[i]) end
+if not state[8] then notify(KEYS[1], KEYS[4], 'started') end
+for i = 1, 4 do redis.call('PERSIST', KEYS[i]) end
 return {'claimed', epoch, tonumber(state[2]), claims, state[5], state[6], startedMs - state[7]}`,
 };
 
@@ -129,28 +144,28 @@ return {'ok', nextSeq, state[4]}`,
 /**
  * Adds the last events and ends the request, for everybody at once.
  *
- * KEYS state, log, events channel, claims. ARGV epoch, seq of the first event, PUBLISH or SPUBLISH, final
- * status, outbox, ms to keep it from now on, events...
+ * KEYS state, log, events channel, claims, outbox. ARGV epoch, seq of the first event, PUBLISH or SPUBLISH,
+ * final status, ms to keep it from now on, events...
  * @returns as APPEND
  */
 export const FINISH: Script = {
   name: 'finish',
-  lua: `${NOW_MS}${IS_ENDED}${WRITING}
+  lua: `${NOW_MS}${IS_ENDED}${NOTIFY}${WRITING}
 local state = redis.call('HMGET', KEYS[1], 'status', 'epoch', 'nextSeq', 'cancel')
 local epoch, firstSeq = tonumber(ARGV[1]), tonumber(ARGV[2])
 if state[1] and isEnded(state[1]) and epoch == tonumber(state[2])
-  and firstSeq + #ARGV - 6 == tonumber(state[3]) then
+  and firstSeq + #ARGV - 5 == tonumber(state[3]) then
   return {'ok', tonumber(state[3]), state[4]}
 end
 local refusal = fence(state, epoch, firstSeq)
 if refusal then return {refusal, 0, ''} end
 local nextSeq = tonumber(state[3])
-for i = 7 + nextSeq - firstSeq, #ARGV do
+for i = 6 + nextSeq - firstSeq, #ARGV do
   write(KEYS[2], KEYS[3], ARGV[3], epoch, nextSeq, ARGV[i])
   nextSeq = nextSeq + 1
 end
 redis.call('HSET', KEYS[1], 'nextSeq', nextSeq)
-finish(KEYS[1], {KEYS[2], KEYS[4]}, ARGV[4], ARGV[5], ARGV[6])
+finish(KEYS[1], KEYS[5], {KEYS[2], KEYS[4]}, ARGV[4], ARGV[5])
 return {'ok', nextSeq, state[4]}`,
 };
 
@@ -158,13 +173,13 @@ return {'ok', nextSeq, state[4]}`,
  * Ends a request that has said nothing yet, here and now, under an epoch of its own; asks the worker of any
  * other to end it, by a flag and by a message.
  *
- * KEYS state, log, events channel, claims. ARGV reason, PUBLISH or SPUBLISH, ms to keep it from now on,
+ * KEYS state, log, events channel, claims, outbox. ARGV reason, PUBLISH or SPUBLISH, ms to keep it from now on,
  * cancels channel, request id, the events of a request cancelled before it began...
  * @returns `ended`, `asked` or `unknown`
  */
 export const CANCEL: Script = {
   name: 'cancel',
-  lua: `${NOW_MS}${IS_ENDED}${WRITING}
+  lua: `${NOW_MS}${IS_ENDED}${NOTIFY}${WRITING}
 local state = redis.call('HMGET', KEYS[1], 'status', 'nextSeq', 'cancel')
 if not state[1] then return 'unknown' end
 if isEnded(state[1]) then return 'ended' end
@@ -172,7 +187,8 @@ if state[1] == 'queued' and state[2] == '0' then
   local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
   for i = 6, #ARGV do write(KEYS[2], KEYS[3], ARGV[2], epoch, i - 6, ARGV[i]) end
   redis.call('HSET', KEYS[1], 'nextSeq', #ARGV - 5, 'cancel', ARGV[1])
-  finish(KEYS[1], {KEYS[2], KEYS[4]}, 'cancelled', '', ARGV[3])
+  local status = ARGV[1] == 'deadline' and 'expired' or ARGV[1]
+  finish(KEYS[1], KEYS[5], {KEYS[2], KEYS[4]}, status, ARGV[3])
   return 'ended'
 end
 local reason = state[3]

@@ -47,7 +47,7 @@ async function begun() {
   const finish = () => {
     const payloads = [encodeEvent(failure)];
     const write = { epoch: 1, firstSeq: nextSeq, payloads };
-    return scripts.finish(job.id, { ...write, status: 'failed', outbox: '' });
+    return scripts.finish(job.id, { ...write, status: 'failed' });
   };
   return { id: job.id, events, append, finish };
 }

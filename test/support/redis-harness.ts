@@ -28,7 +28,7 @@ export async function openRedisHarness(
     const last = events.at(-1);
     if (last === undefined || !isTerminal(last)) return scripts.append(id, write);
     const status = last.type === 'done' ? 'succeeded' : 'failed';
-    return scripts.finish(id, { ...write, status, outbox: '' });
+    return scripts.finish(id, { ...write, status });
   }
 
   return {

@@ -35,7 +35,6 @@ export interface EventLogOptions {
 
 interface Ending {
   readonly status: EndStatus;
-  readonly outbox: string;
 }
 
 /**

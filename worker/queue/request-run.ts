@@ -33,13 +33,26 @@ export class RequestRun {
   readonly #id: RequestId;
   readonly #context: RunContext;
   #current: { readonly epoch: number; readonly eventLog: EventLog } | null = null;
-  #wasCancelled = false;
+  #job: Job | null = null;
+  #numTokens = 0;
+  /** How it ends when a choice was cut short. */
+  #cutShort: 'cancelled' | 'expired' | null = null;
   #isLeaving = false;
   #isReleased = false;
 
   constructor(id: RequestId, context: RunContext) {
     this.#id = id;
     this.#context = context;
+  }
+
+  /** `null` before it is claimed. */
+  get job(): Job | null {
+    return this.#job;
+  }
+
+  /** Output tokens that it has had on this worker. */
+  get numTokens(): number {
+    return this.#numTokens;
   }
 
   async run(): Promise<RunEnd> {
@@ -104,12 +117,13 @@ export class RequestRun {
 
   async #generate(claim: Claim, job: Job, eventLog: EventLog): Promise<LogEnd> {
     const { client, keys, generator } = this.#context;
+    this.#job = job;
     const published = await readPublished(client, keys, job);
     if (this.#isLeaving) {
       await this.#giveBack(claim.epoch);
       return 'dropped';
     }
-    this.#wasCancelled = published.some(isCutShort);
+    for (const choice of published) this.#noteEnd(choice);
     generator.start(job, published, (events) => this.#take(events, claim, eventLog));
     if (claim.cancel !== null) this.cancel(claim.cancel);
     const clearDeadline = this.#watchDeadline(job);
@@ -123,6 +137,11 @@ export class RequestRun {
     }
   }
 
+  #noteEnd({ finishReason }: Pick<PublishedChoice, 'finishReason'>): void {
+    if (finishReason === 'cancelled') this.#cutShort ??= 'cancelled';
+    if (finishReason === 'deadline') this.#cutShort ??= 'expired';
+  }
+
   async #giveBack(epoch: number): Promise<void> {
     if (await this.#context.scripts.release(this.#id, epoch)) this.#isReleased = true;
   }
@@ -134,18 +153,19 @@ export class RequestRun {
           eventLog.append([event]);
           break;
         case 'tokens':
-          this.#wasCancelled ||= isCutShort(event);
+          this.#noteEnd(event);
+          this.#numTokens += event.tokenIds.length;
           eventLog.append([event]);
           break;
         case 'error':
-          eventLog.finish(event, { status: 'failed', outbox: '' });
+          eventLog.finish(event, { status: 'failed' });
           break;
         case 'end': {
           const { usage } = event;
           const speculation = [...event.speculation];
           const timings = { queuedMs: claim.queuedMs, ...event.timings };
-          const status = this.#wasCancelled ? 'cancelled' : 'succeeded';
-          eventLog.finish({ type: 'done', usage, timings, speculation }, { status, outbox: '' });
+          const status = this.#cutShort ?? 'succeeded';
+          eventLog.finish({ type: 'done', usage, timings, speculation }, { status });
         }
       }
     }
@@ -180,10 +200,6 @@ export class RequestRun {
 }
 
 function end(eventLog: EventLog, error: ErrorEvent): Promise<LogEnd> {
-  eventLog.finish(error, { status: 'failed', outbox: '' });
+  eventLog.finish(error, { status: 'failed' });
   return eventLog.ended;
-}
-
-function isCutShort({ finishReason }: Pick<PublishedChoice, 'finishReason'>): boolean {
-  return finishReason === 'cancelled' || finishReason === 'deadline';
 }
