@@ -1,0 +1,170 @@
+import type { TokenId } from '../../../shared/ids.ts';
+import type { SinkPolicy } from '../../../shared/protocol/endless.ts';
+import type { ModelRunner } from '../../../worker/model/runner.ts';
+import { median } from '../statistics.ts';
+import { EndlessReader, TextReader } from './text-reader.ts';
+
+/** What was measured on a stretch of the text. Losses are means of negative log-probabilities. */
+export interface Stretch {
+  /** Tokens read up to its end. */
+  readonly numTokens: number;
+  readonly sinks: number;
+  readonly windowOnly: number;
+  readonly dense: number;
+  /** Of the same tokens, some of the stretch. */
+  readonly recomputed: number;
+  readonly sinksOfRecomputed: number;
+  /** Medians, of single tokens and of tokens with their whole window. */
+  readonly stepMs: number;
+  readonly recomputedMs: number;
+  readonly rssBytes: number;
+}
+
+export interface MeasureOptions {
+  readonly policy: SinkPolicy;
+  readonly bosTokenId: TokenId | null;
+  readonly stretchTokens: number;
+  /** Of each stretch, tokens that are read one at a time. */
+  readonly numSingle: number;
+  /** Of each stretch, tokens that are predicted from a window that is read anew. */
+  readonly numRecomputed: number;
+}
+
+const CHUNK = 64;
+
+/** Reads a text in all the ways there are, stretch by stretch, holding no more of what it says than the numbers. */
+export class Measurement {
+  readonly #runner: ModelRunner;
+  readonly #text: Int32Array;
+  readonly #options: MeasureOptions;
+  readonly #sinks: EndlessReader;
+  readonly #windowOnly: TextReader;
+  readonly #dense: TextReader;
+  readonly #recomputed: TextReader;
+  /** Of each token of the stretch, by how it was read. */
+  readonly #losses: Float64Array;
+  #position: number;
+
+  /** @param text begins with the sinks */
+  constructor(runner: ModelRunner, text: Int32Array, options: MeasureOptions) {
+    const { policy, stretchTokens } = options;
+    const numColumns = policy.sinkTokens + policy.windowTokens;
+    this.#runner = runner;
+    this.#text = text;
+    this.#options = options;
+    this.#position = policy.sinkTokens;
+    this.#sinks = new EndlessReader(runner, policy, [...text.subarray(0, this.#position)]);
+    this.#windowOnly = new TextReader(runner, { numSinks: 0, windowSize: numColumns });
+    this.#dense = new TextReader(runner, null);
+    this.#recomputed = new TextReader(runner, null);
+    this.#losses = new Float64Array(stretchTokens);
+  }
+
+  async start(): Promise<void> {
+    await this.#sinks.start();
+    await this.#windowOnly.readToEnd([...this.#text.subarray(0, this.#position)]);
+  }
+
+  /** The next stretch. */
+  async next(): Promise<Stretch> {
+    const start = this.#position;
+    const end = start + this.#options.stretchTokens;
+    const { loss: sinks, stepMs, rssBytes } = await this.#readSinks(start, end);
+    const windowOnly = await this.#readWindow(start, end);
+    const dense = await this.#readDense(start, end);
+    const sampled = await this.#recompute(start, end);
+    this.#position = end;
+    return { numTokens: end, sinks, windowOnly, dense, ...sampled, stepMs, rssBytes };
+  }
+
+  async #readSinks(start: number, end: number) {
+    const times: number[] = [];
+    const sizes: number[] = [];
+    let loss = 0;
+    for (let at = start; at < end; ) {
+      const isSingle = at - start < this.#options.numSingle;
+      const count = isSingle ? 1 : Math.min(CHUNK, end - at);
+      const startMs = performance.now();
+      const logits = await this.#sinks.read(this.#tokens(at, at + count));
+      if (isSingle) times.push(performance.now() - startMs);
+      for (const [i, row] of logits.entries()) {
+        const tokenLoss = this.#lossOf(row, at + i + 1);
+        this.#losses[at + i - start] = tokenLoss;
+        loss += tokenLoss;
+      }
+      if (sizes.length < (10 * (at - start)) / (end - start)) sizes.push(process.memoryUsage.rss());
+      at += count;
+    }
+    return {
+      loss: loss / (end - start),
+      stepMs: times.length > 0 ? median(times) : 0,
+      rssBytes: median(sizes),
+    };
+  }
+
+  async #readWindow(start: number, end: number): Promise<number> {
+    let loss = 0;
+    for (let at = start; at < end; at += CHUNK) {
+      const logits = await this.#windowOnly.read(this.#tokens(at, Math.min(at + CHUNK, end)));
+      for (const [i, row] of logits.entries()) loss += this.#lossOf(row, at + i + 1);
+    }
+    return loss / (end - start);
+  }
+
+  /** In pieces as long as the model's context, each begun anew. */
+  async #readDense(start: number, end: number): Promise<number> {
+    const { bosTokenId } = this.#options;
+    const head = bosTokenId === null ? [] : [bosTokenId];
+    const length = this.#runner.shape.maxSequenceTokens - head.length;
+    let loss = 0;
+    let numTokens = 0;
+    for (let at = start; at < end; at += length) {
+      const piece = this.#tokens(at, Math.min(at + length, end));
+      this.#dense.clear();
+      const logits = await this.#dense.read([...head, ...piece]);
+      for (const [i, row] of logits.slice(0, -1).entries()) {
+        if (head.length > 0 || i > 0) loss += this.#lossOf(row, at + i + 1 - head.length);
+      }
+      numTokens += logits.length - 1;
+    }
+    return loss / numTokens;
+  }
+
+  /** As many tokens as the cache has columns, all of them read for each prediction. */
+  async #recompute(start: number, end: number) {
+    const { policy, numRecomputed } = this.#options;
+    const numColumns = policy.sinkTokens + policy.windowTokens;
+    const stride = Math.floor((end - start) / numRecomputed);
+    const times: number[] = [];
+    let recomputed = 0;
+    let sinks = 0;
+    for (let i = 0; i < numRecomputed; i += 1) {
+      // Wherever in a block and a context they fall.
+      const at = start + i * stride + ((i * 37) % stride);
+      const startMs = performance.now();
+      this.#recomputed.clear();
+      const window = this.#tokens(Math.max(0, at + 1 - numColumns), at + 1);
+      const logits = await this.#recomputed.readToEnd(window);
+      times.push(performance.now() - startMs);
+      recomputed += this.#lossOf(logits, at + 1);
+      sinks += this.#losses[at - start]!;
+    }
+    return {
+      recomputed: recomputed / numRecomputed,
+      sinksOfRecomputed: sinks / numRecomputed,
+      recomputedMs: median(times),
+    };
+  }
+
+  #tokens(start: number, end: number): TokenId[] {
+    return [...this.#text.subarray(start, end)];
+  }
+
+  #lossOf(logits: Float32Array, at: number): number {
+    let greatest = -Infinity;
+    for (const logit of logits) greatest = Math.max(greatest, logit);
+    let total = 0;
+    for (const logit of logits) total += Math.exp(logit - greatest);
+    return Math.log(total) + greatest - logits[this.#text[at]!]!;
+  }
+}
