@@ -7,6 +7,8 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { z } from 'zod';
 import { createTokenizer, type Tokenizer } from '../../shared/tokenizer.ts';
 import { openModel } from '../../worker/model/open-model.ts';
