@@ -5,10 +5,10 @@ import type { Update } from '../engine/engine.ts';
 
 /** Steps that follow each other faster than this are told together. */
 const MIN_INTERVAL_MS = 5;
-/** No more than this between two tellings: thirty a second look fluent. */
-const MAX_INTERVAL_MS = 33;
+/** No more than this between two tellings: twenty a second look fluent. */
+const MAX_INTERVAL_MS = 50;
 /** Each message costs the same, so more streams share it less often. */
-const INTERVAL_MS_PER_STREAM = 1.25;
+const INTERVAL_MS_PER_STREAM = 1;
 
 /**
  * Updates on their way to the main thread. A request's first and last news leave at once; those between wait
