@@ -1,5 +1,6 @@
 import { PlatformError } from '../shared/errors.ts';
 import type { RequestId, TenantId, TokenId } from '../shared/ids.ts';
+import { MAX_SINK_TOKENS } from '../shared/protocol/endless.ts';
 import type { ContextPolicy, Job, SamplingParams } from '../shared/protocol/job.ts';
 import type { ModelCard } from '../shared/protocol/model-card.ts';
 import type { GenerationRequest } from '../shared/protocol/request.ts';
@@ -173,6 +174,10 @@ function toContextPolicy({ contextPolicy }: GenerationOptions, card: ModelCard):
     throw new PlatformError('unsupported_parameter', message, { param: 'context_policy' });
   }
   const sinkTokens = contextPolicy.sinkTokens ?? DEFAULT_SINK_TOKENS;
+  if (sinkTokens > MAX_SINK_TOKENS) {
+    const message = `sink_tokens is ${sinkTokens}; the limit is ${MAX_SINK_TOKENS}`;
+    throw new PlatformError('invalid_request', message, { param: 'sink_tokens' });
+  }
   const windowTokens = contextPolicy.windowTokens ?? card.maxSequenceTokens - sinkTokens;
   if (windowTokens >= 1 && sinkTokens + windowTokens <= card.maxSequenceTokens) {
     return { type: 'sinks', sinkTokens, windowTokens };

@@ -29,7 +29,8 @@ export type Prompt = string | readonly TokenId[];
 export interface CompletionRequest extends GenerationOptions {
   readonly endpoint: 'completions';
   readonly prompts: readonly Prompt[];
-  readonly maxTokens: number;
+  /** `null` for as many as the context policy allows. */
+  readonly maxTokens: number | null;
   readonly hasExplicitMaxTokens: boolean;
   readonly echo: boolean;
   readonly topLogprobs: number | null;
@@ -38,7 +39,13 @@ export interface CompletionRequest extends GenerationOptions {
 /** @throws {PlatformError} `invalid_request` when fields contradict each other or the prompt is malformed */
 export function toCompletionRequest(fields: z.infer<typeof completionSchema>): CompletionRequest {
   const prompts = parsePrompts(fields.prompt);
-  const { n, best_of: bestOf, max_tokens: maxTokens = DEFAULT_MAX_TOKENS } = fields;
+  const { n, best_of: bestOf } = fields;
+  const isEndless = fields.context_policy === 'sinks';
+  const maxTokens = fields.max_tokens ?? (isEndless ? null : DEFAULT_MAX_TOKENS);
+  if (isEndless && fields.echo && fields.logprobs !== undefined) {
+    const message = 'echo with logprobs needs context_policy to be "stop"';
+    throw new PlatformError('unsupported_parameter', message, { param: 'echo' });
+  }
   if (bestOf !== undefined && bestOf !== n) {
     const message = `best_of is ${bestOf} and n is ${n}; only an equal best_of is supported`;
     throw new PlatformError('unsupported_parameter', message, { param: 'best_of' });

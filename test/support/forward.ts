@@ -7,13 +7,26 @@ type Vector = Float64Array;
  * Logits of a whole text, computed the plain way in double precision from the checkpoint itself:
  * no cache, no chunks, one token and one head after the other.
  *
+ * With a sink window, each token sees the first and the latest ones, at places that are counted anew for it,
+ * as Xiao et al. have it (arXiv:2309.17453, section 3.2).
+ *
  * @returns [numTokens] of [vocabSize]
  */
-export function forward(config: ConfigJson, tensors: Tensors, tokenIds: readonly number[]) {
+export function forward(
+  config: ConfigJson,
+  tensors: Tensors,
+  tokenIds: readonly number[],
+  sinkWindow: PlainWindow | null = null,
+) {
   const model = new PlainModel(config, tensors);
   return architectureOf(config) === 'GPT2LMHeadModel'
     ? model.gpt2(tokenIds)
-    : model.llama(tokenIds);
+    : model.llama(tokenIds, sinkWindow);
+}
+
+export interface PlainWindow {
+  readonly numSinks: number;
+  readonly windowSize: number;
 }
 
 interface Heads {
@@ -28,19 +41,21 @@ interface Heads {
 class PlainModel {
   readonly #config: ConfigJson;
   readonly #tensors: Tensors;
+  readonly #rotationByPosition = new Map<number, Rotation>();
 
   constructor(config: ConfigJson, tensors: Tensors) {
     this.#config = config;
     this.#tensors = tensors;
   }
 
-  llama(tokenIds: readonly number[]): Vector[] {
+  llama(tokenIds: readonly number[], sinkWindow: PlainWindow | null): Vector[] {
     let stream = tokenIds.map((id) => this.#row('model.embed_tokens.weight', id));
     for (let layer = 0; layer < numberOf(this.#config, 'num_hidden_layers'); layer += 1) {
       const prefix = `model.layers.${layer}`;
       const mixed = this.#llamaAttention(
         `${prefix}.self_attn`,
         stream.map((x) => this.#rmsNorm(`${prefix}.input_layernorm`, x)),
+        sinkWindow,
       );
       stream = stream.map((x, i) => add(x, mixed[i]!));
       stream = stream.map((x) => {
@@ -85,31 +100,74 @@ class PlainModel {
     );
   }
 
-  #llamaAttention(prefix: string, inputs: readonly Vector[]): Vector[] {
+  #llamaAttention(
+    prefix: string,
+    inputs: readonly Vector[],
+    sinkWindow: PlainWindow | null,
+  ): Vector[] {
     const numHeads = numberOf(this.#config, 'num_attention_heads');
     const hidden = numberOf(this.#config, 'hidden_size');
     const headDim = Number(this.#config.head_dim ?? hidden / numHeads);
     const project = (name: string) => inputs.map((x) => this.#linear(`${prefix}.${name}`, x));
-    const place = (heads: Vector, position: number, norm: string) => {
-      const angles = ropeAngles(this.#config, headDim, position);
+    const normed = (heads: Vector, norm: string) => {
       for (let start = 0; start < heads.length; start += headDim) {
         const head = heads.subarray(start, start + headDim);
         if (this.#tensors.has(`${prefix}.${norm}.weight`)) {
           head.set(this.#rmsNorm(`${prefix}.${norm}`, head));
         }
-        rotate(head, angles);
       }
       return heads;
     };
-    const mixed = attend({
-      queries: project('q_proj').map((heads, position) => place(heads, position, 'q_norm')),
-      keys: project('k_proj').map((heads, position) => place(heads, position, 'k_norm')),
+    const rotationAt = this.#rotations(headDim);
+    const placed = (heads: Vector, position: number) => {
+      const copy = heads.slice();
+      for (let start = 0; start < heads.length; start += headDim) {
+        rotate(copy.subarray(start, start + headDim), rotationAt(position));
+      }
+      return copy;
+    };
+    const queries = project('q_proj').map((heads) => normed(heads, 'q_norm'));
+    const keys = project('k_proj').map((heads) => normed(heads, 'k_norm'));
+    const heads = {
       values: project('v_proj'),
       headDim,
       group: numHeads / numberOf(this.#config, 'num_key_value_heads'),
-      window: Number(this.#config.sliding_window ?? Infinity),
-    });
+    };
+    const mixed =
+      sinkWindow === null
+        ? attend({
+            ...heads,
+            queries: queries.map(placed),
+            keys: keys.map(placed),
+            window: Number(this.#config.sliding_window ?? Infinity),
+          })
+        : queries.map((query, position) => {
+            const seen = seenFrom(position, sinkWindow);
+            return attendOnce(
+              {
+                ...heads,
+                keys: seen.map((other, place) => placed(keys[other]!, place)),
+                values: seen.map((other) => heads.values[other]!),
+              },
+              placed(query, seen.length - 1),
+            );
+          });
     return mixed.map((x) => this.#linear(`${prefix}.o_proj`, x));
+  }
+
+  /** Rotations by position, each computed once. */
+  #rotations(headDim: number) {
+    return (position: number) => {
+      const known = this.#rotationByPosition.get(position);
+      if (known !== undefined) return known;
+      const { angles, magnitude } = ropeAngles(this.#config, headDim, position);
+      const rotation = {
+        cos: angles.map((angle) => magnitude * Math.cos(angle)),
+        sin: angles.map((angle) => magnitude * Math.sin(angle)),
+      };
+      this.#rotationByPosition.set(position, rotation);
+      return rotation;
+    };
   }
 
   #tensor(name: string) {
@@ -157,38 +215,59 @@ class PlainModel {
 }
 
 /** @returns [numTokens] of [numHeads * headDim] */
-function attend({ queries, keys, values, headDim, group, window }: Heads): Vector[] {
+function attend({ queries, keys, values, window, ...heads }: Heads): Vector[] {
   return queries.map((query, position) => {
-    const mixed = new Float64Array(query.length);
-    for (let start = 0; start < query.length; start += headDim) {
-      const from = Math.floor(start / headDim / group) * headDim;
-      const first = Math.max(0, position + 1 - window);
-      const scores = keys
-        .slice(first, position + 1)
-        .map((key) => dot(query.subarray(start, start + headDim), key.subarray(from)));
-      const exps = scores.map((score) =>
-        Math.exp((score - Math.max(...scores)) / Math.sqrt(headDim)),
-      );
-      const total = exps.reduce((sum, value) => sum + value, 0);
-      for (const [i, weight] of exps.entries()) {
-        const value = values[first + i]!;
-        for (let d = 0; d < headDim; d += 1)
-          mixed[start + d]! += (weight / total) * value[from + d]!;
-      }
-    }
-    return mixed;
+    const first = Math.max(0, position + 1 - window);
+    const seen = {
+      keys: keys.slice(first, position + 1),
+      values: values.slice(first, position + 1),
+    };
+    return attendOnce({ ...heads, ...seen }, query);
   });
 }
 
+/** One token's look at all of `keys`. @returns [numHeads * headDim] */
+function attendOnce(
+  { keys, values, headDim, group }: Omit<Heads, 'queries' | 'window'>,
+  query: Vector,
+): Vector {
+  const mixed = new Float64Array(query.length);
+  for (let start = 0; start < query.length; start += headDim) {
+    const from = Math.floor(start / headDim / group) * headDim;
+    const head = query.subarray(start, start + headDim);
+    const scores = keys.map((key) => dot(head, key.subarray(from)));
+    const greatest = Math.max(...scores);
+    const exps = scores.map((score) => Math.exp((score - greatest) / Math.sqrt(headDim)));
+    const total = exps.reduce((sum, value) => sum + value, 0);
+    for (const [i, weight] of exps.entries()) {
+      const value = values[i]!;
+      for (let d = 0; d < headDim; d += 1) mixed[start + d]! += (weight / total) * value[from + d]!;
+    }
+  }
+  return mixed;
+}
+
+/** The tokens that one sees, in the order of their places: the first ones, then the latest. */
+function seenFrom(position: number, { numSinks, windowSize }: PlainWindow): number[] {
+  const seen: number[] = [];
+  for (let other = 0; other <= position; other += 1) {
+    if (other < numSinks || position - other < windowSize) seen.push(other);
+  }
+  return seen;
+}
+
+interface Rotation {
+  readonly cos: readonly number[];
+  readonly sin: readonly number[];
+}
+
 /** Turns pairs (i, i + headDim / 2), as Hugging Face checkpoints are trained. */
-function rotate(head: Vector, { angles, magnitude }: ReturnType<typeof ropeAngles>): void {
-  for (const [i, angle] of angles.entries()) {
-    const cos = magnitude * Math.cos(angle);
-    const sin = magnitude * Math.sin(angle);
+function rotate(head: Vector, { cos, sin }: Rotation): void {
+  for (let i = 0; i < cos.length; i += 1) {
     const first = head[i]!;
-    const second = head[i + angles.length]!;
-    head[i] = first * cos - second * sin;
-    head[i + angles.length] = second * cos + first * sin;
+    const second = head[i + cos.length]!;
+    head[i] = first * cos[i]! - second * sin[i]!;
+    head[i + cos.length] = second * cos[i]! + first * sin[i]!;
   }
 }
 

@@ -1,8 +1,8 @@
 import type { TokenId } from '../../../shared/ids.ts';
 import type { SinkPolicy } from '../../../shared/protocol/endless.ts';
 import type { ModelRunner } from '../../../worker/model/runner.ts';
+import { EndlessReader, TextReader } from '../../support/text-reader.ts';
 import { median } from '../statistics.ts';
-import { EndlessReader, TextReader } from './text-reader.ts';
 
 /** What was measured on a stretch of the text. Losses are means of negative log-probabilities. */
 export interface Stretch {

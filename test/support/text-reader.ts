@@ -1,10 +1,10 @@
-import type { TokenId } from '../../../shared/ids.ts';
-import type { SinkPolicy } from '../../../shared/protocol/endless.ts';
-import { roomInChunk, type SinkWindow } from '../../../worker/cache/columns.ts';
-import { type CacheRow, KvCache } from '../../../worker/cache/kv-cache.ts';
-import { buildBatches } from '../../../worker/engine/batch.ts';
-import { Context } from '../../../worker/engine/context.ts';
-import type { ModelRunner } from '../../../worker/model/runner.ts';
+import type { TokenId } from '../../shared/ids.ts';
+import type { SinkPolicy } from '../../shared/protocol/endless.ts';
+import { roomInChunk, type SinkWindow } from '../../worker/cache/columns.ts';
+import { type CacheRow, KvCache } from '../../worker/cache/kv-cache.ts';
+import { buildBatches } from '../../worker/engine/batch.ts';
+import { Context } from '../../worker/engine/context.ts';
+import type { ModelRunner } from '../../worker/model/runner.ts';
 
 /** Lets the model read a text through the engine's own cache and batches, and tells what it expects after each token. */
 export class TextReader {

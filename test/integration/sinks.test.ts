@@ -1,0 +1,165 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { contextTokens, renewalTokens, type SinkPolicy } from '../../shared/protocol/endless.ts';
+import { createTokenizer } from '../../shared/tokenizer.ts';
+import { openCheckpoint } from '../../worker/model/checkpoint.ts';
+import { openModel } from '../../worker/model/open-model.ts';
+import { toOpenedModel } from '../../worker/thread/opened-model.ts';
+import prompts from '../fixtures/prompts.json' with { type: 'json' };
+import { CONFIGS } from '../support/architectures.ts';
+import {
+  type ConfigJson,
+  randomTensors,
+  type StoredTensor,
+  type Tensors,
+  writeCheckpoint,
+} from '../support/checkpoints.ts';
+import { temporaryDirectory } from '../support/directories.ts';
+import { forward } from '../support/forward.ts';
+import { EndlessReader } from '../support/text-reader.ts';
+
+const directory = temporaryDirectory();
+const target = join(import.meta.dirname, '../../infra/models/stories-target');
+
+const open = (modelDir: string) =>
+  openModel({
+    modelDir,
+    cacheDir: join(directory, 'cache'),
+    executionProvider: 'cpu',
+    weightFormat: 'fp32',
+    numThreads: 1,
+  });
+
+/** Logits after each token but the sinks, from scratch: one context after the other, each by itself. */
+function expectedLogits(
+  { config, tensors }: { readonly config: ConfigJson; readonly tensors: Tensors },
+  tokenIds: readonly number[],
+  policy: SinkPolicy,
+): Float64Array[] {
+  const { sinkTokens, windowTokens } = policy;
+  const window = { numSinks: sinkTokens, windowSize: windowTokens };
+  const logits: Float64Array[] = [];
+  for (let start = sinkTokens; logits.length < tokenIds.length - sinkTokens; ) {
+    // The token that fills a context belongs to the next one.
+    const end = start + windowTokens + renewalTokens(policy) - 1;
+    const context = [...tokenIds.slice(0, sinkTokens), ...tokenIds.slice(start, end)];
+    const isFirst = start === sinkTokens;
+    const numAgain = isFirst ? 0 : windowTokens - 1;
+    logits.push(...forward(config, tensors, context, window).slice(sinkTokens + numAgain));
+    start += renewalTokens(policy);
+  }
+  return logits;
+}
+
+async function actualLogits(
+  modelDir: string,
+  tokenIds: readonly number[],
+  { policy, cut }: { readonly policy: SinkPolicy; readonly cut: readonly number[] },
+): Promise<Float32Array[]> {
+  const { runner } = await open(modelDir);
+  const reader = new EndlessReader(runner, policy, tokenIds.slice(0, policy.sinkTokens));
+  await reader.start();
+  const logits: Float32Array[] = [];
+  for (let start = policy.sinkTokens, i = 0; start < tokenIds.length; i += 1) {
+    const end = start + cut[i % cut.length]!;
+    logits.push(...(await reader.read(tokenIds.slice(start, end))).map((row) => row.slice()));
+    start = end;
+  }
+  await runner.close();
+  return logits;
+}
+
+function worstDifference(actual: readonly Float32Array[], expected: readonly Float64Array[]) {
+  let worst = 0;
+  for (const [i, row] of expected.entries()) {
+    for (const [tokenId, logit] of row.entries()) {
+      worst = Math.max(worst, Math.abs(logit - actual[i]![tokenId]!));
+    }
+  }
+  return worst;
+}
+
+function isSame(a: readonly Float32Array[], b: readonly Float32Array[]): boolean {
+  return (
+    a.length === b.length && a.every((row, i) => Buffer.compare(bytes(row), bytes(b[i]!)) === 0)
+  );
+}
+
+function bytes(row: Float32Array): Buffer {
+  return Buffer.from(row.buffer, row.byteOffset, row.byteLength);
+}
+
+const sinks = (sinkTokens: number, windowTokens: number): SinkPolicy => ({
+  type: 'sinks',
+  sinkTokens,
+  windowTokens,
+});
+
+/** Kinds of rotation and of heads; what slides is the same in all. */
+const NAMES = [
+  'llama, grouped heads',
+  'llama, one key-value head',
+  'llama, linear',
+  'llama, llama3',
+  'llama, yarn',
+  'qwen3',
+];
+
+describe.each(NAMES)('%s behind sinks', (name) => {
+  const config = CONFIGS[name]!;
+  const modelDir = join(directory, name);
+  const tensors = randomTensors(config);
+  const tokenIds = Array.from({ length: 900 }, (_, i) => (i * i * 7 + 3 * i) % 101);
+
+  it.each([sinks(4, 60), sinks(0, 33), sinks(64, 70), sinks(3, 1)])(
+    'gives the logits of a plain pass in which each token counts places anew: %j',
+    async (policy) => {
+      writeCheckpoint(modelDir, config, tensors);
+      const actual = await actualLogits(modelDir, tokenIds, { policy, cut: [1, 40, 7, 64] });
+
+      expect(actual).toHaveLength(tokenIds.length - policy.sinkTokens);
+      const expected = expectedLogits({ config, tensors }, tokenIds, policy);
+      expect(worstDifference(actual, expected)).toBeLessThan(2e-4);
+    },
+  );
+});
+
+describe('the embedded target behind sinks', () => {
+  const policy = sinks(4, 124);
+
+  it('is within a thousandth of a plain pass over 2,000 tokens of text', async () => {
+    const { tokenIds, config, tensors } = await readTarget(2000);
+    const actual = await actualLogits(target, tokenIds, { policy, cut: [64, 1, 5] });
+
+    expect(tokenIds.length).toBeGreaterThan(contextTokens(policy));
+    const expected = expectedLogits({ config, tensors }, tokenIds, policy);
+    expect(worstDifference(actual, expected)).toBeLessThan(1e-3);
+  }, 300_000);
+
+  it('gives the same bits however the text is cut', async () => {
+    const { tokenIds } = await readTarget(1300);
+    const expected = await actualLogits(target, tokenIds, { policy, cut: [1] });
+    for (const cut of [[64], [2], [17, 1, 3], [8, 40]]) {
+      expect(isSame(await actualLogits(target, tokenIds, { policy, cut }), expected)).toBe(true);
+    }
+  });
+});
+
+/** Tokens of stories, and the weights in the order of `config.json`. */
+async function readTarget(numTokens: number) {
+  const model = await open(target);
+  const tokenizer = createTokenizer(toOpenedModel(model).tokenizerFiles);
+  await model.runner.close();
+  const tokenIds = tokenizer.encode(prompts.join('\n'), { addSpecialTokens: true });
+  const config: ConfigJson = JSON.parse(readFileSync(join(target, 'config.json'), 'utf8'));
+  const { weights } = openCheckpoint(target);
+  const tensors = new Map<string, StoredTensor>(
+    Array.from(randomTensors(config), ([name, { shape }]) => [
+      name,
+      { shape, data: weights.tensor(name, shape).load() },
+    ]),
+  );
+  weights.close();
+  return { tokenIds: tokenIds.slice(0, numTokens), config, tensors };
+}
