@@ -17,6 +17,8 @@ import {
 } from '../support/checkpoints.ts';
 import { temporaryDirectory } from '../support/directories.ts';
 import { forward } from '../support/forward.ts';
+import { openStoriesPair } from '../support/model-pair.ts';
+import { describeSinks } from '../support/sinks-conformance.ts';
 import { EndlessReader } from '../support/text-reader.ts';
 
 const directory = temporaryDirectory();
@@ -30,6 +32,8 @@ const open = (modelDir: string) =>
     weightFormat: 'fp32',
     numThreads: 1,
   });
+
+describeSinks('the stories pair', () => openStoriesPair(directory));
 
 /** Logits after each token but the sinks, from scratch: one context after the other, each by itself. */
 function expectedLogits(
