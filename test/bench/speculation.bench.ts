@@ -12,6 +12,7 @@ import {
 } from './benchmark.ts';
 import { BenchPair, type Mode, type Pass } from './speculation/bench-pair.ts';
 import { callMs } from './speculation/call-times.ts';
+import { COLUMNS, type Costs, MAX_DRAFT, type Row, toRow } from './speculation/rows.ts';
 import {
   allModes,
   beforeEdit,
@@ -20,10 +21,8 @@ import {
   mixedPrompts,
   storyPrompts,
 } from './speculation/workloads.ts';
-import { median } from './statistics.ts';
 
 const models = join(import.meta.dirname, '../../infra/models');
-const MAX_DRAFT = 8;
 /** Texts of a pass at least: they differ much in how well they are drafted. */
 const MIN_TEXTS = 3;
 
@@ -148,17 +147,6 @@ async function measurePair(
     { ...plan, temperatures: [0, 1.3, 0, 0.8], modesOf: guardedModes },
     costs,
   );
-  const columns = [
-    'rows',
-    'mode',
-    'tokens/s',
-    'speed-up',
-    'accepted by position',
-    'tokens/draft',
-    'a',
-    'bound',
-    'measured/bound',
-  ];
   const costTable = {
     title: `${title}: milliseconds of a call`,
     columns: ['', ...costs.verify.map((_, i) => `${i + 1} new`)],
@@ -170,22 +158,16 @@ async function measurePair(
   };
   const tables = [
     costTable,
-    { title: `${title}: stories`, columns, rows: story.map(({ cells }) => cells) },
-    { title: `${title}: edit`, columns, rows: edited.map(({ cells }) => cells) },
-    { title: `${title}: repetition`, columns, rows: repeated.map(({ cells }) => cells) },
+    { title: `${title}: stories`, columns: COLUMNS, rows: story.map(({ cells }) => cells) },
+    { title: `${title}: edit`, columns: COLUMNS, rows: edited.map(({ cells }) => cells) },
+    { title: `${title}: repetition`, columns: COLUMNS, rows: repeated.map(({ cells }) => cells) },
     {
       title: `${title}: easy, hard and random texts mixed`,
-      columns,
+      columns: COLUMNS,
       rows: mixed.map(({ cells }) => cells),
     },
   ];
   return { tables, targets: targetsOf(title, weightFormat, { story, edited, repeated, mixed }) };
-}
-
-interface Costs {
-  /** [m - 1] milliseconds of a call with m new tokens in one row. */
-  readonly verify: readonly number[];
-  readonly draftMs: number;
 }
 
 async function measureCosts(pair: BenchPair, numCalls: number): Promise<Costs> {
@@ -194,14 +176,6 @@ async function measureCosts(pair: BenchPair, numCalls: number): Promise<Costs> {
     verify.push(await callMs(pair.target, { numRows: 1, numNewTokens: m }, numCalls));
   }
   return { verify, draftMs: await callMs(pair.draft, { numRows: 1, numNewTokens: 1 }, numCalls) };
-}
-
-interface Row {
-  readonly numRows: number;
-  readonly mode: string;
-  readonly speedUp: number;
-  readonly ofBound: number | null;
-  readonly cells: (string | number | null)[];
 }
 
 /** Every mode in every round, in turn, so that a noisy machine is noisy for all of them. */
@@ -240,55 +214,6 @@ async function measureModes(
     for (const [mode, all] of passes) rows.push(toRow(numRows, mode.name, all, plain, costs));
   }
   return rows;
-}
-
-function toRow(
-  numRows: number,
-  mode: string,
-  passes: readonly Pass[],
-  plain: readonly Pass[],
-  costs: Costs,
-): Row {
-  const rate = median(passes.map(({ numTokens, ms }) => (numTokens / ms) * 1000));
-  const speedUp = median(passes.map(({ ms }, i) => plain[i]!.ms / ms));
-  const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
-  const numDrafts = sum(passes.map((pass) => pass.numDrafts));
-  const accepted = Array.from({ length: MAX_DRAFT }, (_, i) =>
-    sum(passes.map((pass) => pass.numAcceptedPerPosition[i] ?? 0)),
-  );
-  const numAccepted = sum(accepted);
-  const agreement = numAccepted / (numAccepted + sum(passes.map((pass) => pass.numRejected)));
-  const isBounded = numRows === 1 && mode === 'draft' && numDrafts > 0;
-  const bound = isBounded ? boundOf(agreement, costs) : null;
-  const ofBound = bound === null ? null : speedUp / bound;
-  const shares = accepted
-    .filter((count) => count > 0)
-    .map((count) => (count / numDrafts).toFixed(2));
-  const perDraft = numDrafts === 0 ? null : (numAccepted / numDrafts).toFixed(2);
-  const fixed = (value: number | null) => (value === null ? null : value.toFixed(2));
-  const cells = [
-    numRows,
-    mode,
-    rate.toFixed(0),
-    speedUp.toFixed(2),
-    shares.join(' '),
-    perDraft,
-    numDrafts === 0 ? null : agreement.toFixed(2),
-    fixed(bound),
-    fixed(ofBound),
-  ];
-  return { numRows, mode, speedUp, ofBound, cells };
-}
-
-/** The best that drafting could do at acceptance `a`, over all draft lengths. */
-function boundOf(a: number, { verify, draftMs }: Costs): number {
-  let best = 1;
-  for (let g = 1; g <= MAX_DRAFT; g += 1) {
-    const cost = (g * draftMs) / verify[0]! + verify[g]! / verify[0]!;
-    const tokens = a === 1 ? g + 1 : (1 - a ** (g + 1)) / (1 - a);
-    best = Math.max(best, tokens / cost);
-  }
-  return best;
 }
 
 function targetsOf(

@@ -1,0 +1,82 @@
+import { median } from '../statistics.ts';
+import type { Pass } from './bench-pair.ts';
+
+export const MAX_DRAFT = 8;
+
+/** Of a table of rows. */
+export const COLUMNS = [
+  'rows',
+  'mode',
+  'tokens/s',
+  'speed-up',
+  'accepted by position',
+  'tokens/draft',
+  'a',
+  'bound',
+  'measured/bound',
+];
+
+export interface Costs {
+  /** [m - 1] milliseconds of a call with m new tokens in one row. */
+  readonly verify: readonly number[];
+  readonly draftMs: number;
+}
+
+/** One mode at one number of rows. */
+export interface Row {
+  readonly numRows: number;
+  readonly mode: string;
+  readonly speedUp: number;
+  readonly ofBound: number | null;
+  readonly cells: (string | number | null)[];
+}
+
+/** @param plain the passes of plain decoding in the same rounds */
+export function toRow(
+  numRows: number,
+  mode: string,
+  passes: readonly Pass[],
+  plain: readonly Pass[],
+  costs: Costs,
+): Row {
+  const rate = median(passes.map(({ numTokens, ms }) => (numTokens / ms) * 1000));
+  const speedUp = median(passes.map(({ ms }, i) => plain[i]!.ms / ms));
+  const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+  const numDrafts = sum(passes.map((pass) => pass.numDrafts));
+  const accepted = Array.from({ length: MAX_DRAFT }, (_, i) =>
+    sum(passes.map((pass) => pass.numAcceptedPerPosition[i] ?? 0)),
+  );
+  const numAccepted = sum(accepted);
+  const agreement = numAccepted / (numAccepted + sum(passes.map((pass) => pass.numRejected)));
+  const isBounded = numRows === 1 && mode === 'draft' && numDrafts > 0;
+  const bound = isBounded ? boundOf(agreement, costs) : null;
+  const ofBound = bound === null ? null : speedUp / bound;
+  const shares = accepted
+    .filter((count) => count > 0)
+    .map((count) => (count / numDrafts).toFixed(2));
+  const perDraft = numDrafts === 0 ? null : (numAccepted / numDrafts).toFixed(2);
+  const fixed = (value: number | null) => (value === null ? null : value.toFixed(2));
+  const cells = [
+    numRows,
+    mode,
+    rate.toFixed(0),
+    speedUp.toFixed(2),
+    shares.join(' '),
+    perDraft,
+    numDrafts === 0 ? null : agreement.toFixed(2),
+    fixed(bound),
+    fixed(ofBound),
+  ];
+  return { numRows, mode, speedUp, ofBound, cells };
+}
+
+/** The best that drafting could do at acceptance `a`, over all draft lengths. */
+function boundOf(a: number, { verify, draftMs }: Costs): number {
+  let best = 1;
+  for (let g = 1; g <= MAX_DRAFT; g += 1) {
+    const cost = (g * draftMs) / verify[0]! + verify[g]! / verify[0]!;
+    const tokens = a === 1 ? g + 1 : (1 - a ** (g + 1)) / (1 - a);
+    best = Math.max(best, tokens / cost);
+  }
+  return best;
+}
