@@ -2,6 +2,7 @@ import { availableParallelism, homedir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { MAX_PADDING } from './cache/layout.ts';
+import { DEFAULT_QUANTUM_TOKENS } from './engine/scheduler.ts';
 import { WEIGHT_FORMATS } from './model/builder.ts';
 import { PROPOSERS } from './speculative/proposer.ts';
 
@@ -43,6 +44,8 @@ const environmentSchema = z
       .default(Math.max(1, Math.min(availableParallelism() - 1, 16))),
     MAX_SEQUENCES: positiveInt.max(1024).default(16),
     MAX_BATCHED_TOKENS: positiveInt.default(256),
+    /** Output tokens that a request without bound has before it makes room for one that waits. */
+    QUANTUM_TOKENS: positiveInt.default(DEFAULT_QUANTUM_TOKENS),
     /** Memory for prompts that may come again; 0 switches the prefix cache off. */
     PREFIX_CACHE_MIB: z.coerce.number().int().nonnegative().default(256),
     LOCK_MS: positiveInt.min(500).default(2000),
@@ -84,7 +87,11 @@ export function loadConfig(environment: NodeJS.ProcessEnv) {
       maxDraftTokens: env.MAX_DRAFT_TOKENS,
     },
     prefixCacheBytes: env.PREFIX_CACHE_MIB * 2 ** 20,
-    limits: { maxSequences: env.MAX_SEQUENCES, maxBatchedTokens: env.MAX_BATCHED_TOKENS },
+    limits: {
+      maxSequences: env.MAX_SEQUENCES,
+      maxBatchedTokens: env.MAX_BATCHED_TOKENS,
+      quantumTokens: env.QUANTUM_TOKENS,
+    },
     lock: { lockMs: env.LOCK_MS, stalledCheckMs: env.STALLED_CHECK_MS },
     graceMs: env.GRACE_MS,
     retentionMs: env.RETENTION_MS,

@@ -1,4 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
+import { JOB_CLASSES } from '../shared/protocol/job.ts';
 import { Keys } from '../shared/protocol/keys.ts';
 import type { ModelCard, TokenizerFiles } from '../shared/protocol/model-card.ts';
 import { RequestScripts } from '../shared/protocol/request-scripts.ts';
@@ -46,38 +47,44 @@ async function main(): Promise<void> {
   });
   const card = toCard(config.model.name, engine.model);
   const host = retryingHost(redis.command, log);
-  const consumer = new Consumer(
-    {
-      queue: { model: card.name, fingerprint: card.fingerprint },
-      redis,
-      maxRunning: config.limits.maxSequences,
-      ...config.lock,
-      graceMs: config.graceMs,
-    },
-    {
-      client: redis.command,
-      keys,
-      scripts: new RequestScripts(host, keys, {
-        isCluster: redis.isCluster,
-        retentionMs: config.retentionMs,
-      }),
-      generator: metrics.measuring(engine, Date.now),
-      log,
-      workerId,
-      maxClaims: MAX_CLAIMS,
-    },
+  const context = {
+    client: redis.command,
+    keys,
+    scripts: new RequestScripts(host, keys, {
+      isCluster: redis.isCluster,
+      retentionMs: config.retentionMs,
+    }),
+    generator: metrics.measuring(engine, Date.now),
+    log,
+    workerId,
+    maxClaims: MAX_CLAIMS,
+  };
+  // Each takes as many as there are rows, so that batch jobs never keep an interactive one from being taken.
+  const consumers = JOB_CLASSES.map(
+    (each) =>
+      new Consumer(
+        {
+          queue: { model: card.name, fingerprint: card.fingerprint, class: each },
+          redis,
+          maxRunning: config.limits.maxSequences,
+          ...config.lock,
+          graceMs: config.graceMs,
+          quantumTokens: config.limits.quantumTokens,
+        },
+        context,
+      ),
   );
   await using _registration = await register(redis.command, host, keys, {
     card,
     tokenizerFiles: engine.model.tokenizerFiles,
     workerId,
-    ratePerSecond: () => consumer.ratePerSecond,
+    ratePerSecond: (each) => consumers[JOB_CLASSES.indexOf(each)]?.ratePerSecond ?? 0,
   });
   const running = { name: 'rivulet_requests_running', help: 'Requests on this worker' };
-  metrics.addGauge(running, () => consumer.numRunning);
+  metrics.addGauge(running, () => consumers.reduce((sum, { numRunning }) => sum + numRunning, 0));
   await using _metrics = await serveMetrics(metrics.registry, config.metricsPort);
   log.info('worker_ready', { model: card.name, fingerprint: card.fingerprint });
-  await consumer.run(shutdown.signal);
+  await Promise.all(consumers.map((consumer) => consumer.run(shutdown.signal)));
   log.info('worker_stopped');
 }
 

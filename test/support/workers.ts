@@ -44,6 +44,7 @@ export async function openTestWorker(
       lockMs: 600,
       stalledCheckMs: 200,
       graceMs: 5000,
+      quantumTokens: 1024,
       ...rest,
     },
     { client: redis.command, keys, scripts, generator, log, workerId, maxClaims: 3 },

@@ -1,11 +1,14 @@
 import { type Job as QueueJob, WaitingError, Worker } from 'bullmq';
 import { type RequestId, toRequestId } from '../../shared/ids.ts';
+import { isUnbounded } from '../../shared/protocol/job.ts';
 import type { QueueOf } from '../../shared/protocol/keys.ts';
 import { listenForCancels } from './cancellation.ts';
 import type { RedisConnections } from './connection.ts';
+import { FairShare, type Holder } from './fair-share.ts';
 import { FinishRate } from './finish-rate.ts';
 import { QuietQueueWatch } from './quiet-queue-watch.ts';
 import { RequestRun, type RunContext } from './request-run.ts';
+import { YieldedRequests } from './yielded-requests.ts';
 
 export interface ConsumerOptions {
   readonly queue: QueueOf;
@@ -17,7 +20,12 @@ export interface ConsumerOptions {
   readonly stalledCheckMs: number;
   /** Time to hand everything over once told to stop. */
   readonly graceMs: number;
+  /** Output tokens after which a request without bound gives its place to one that waits. */
+  readonly quantumTokens: number;
 }
+
+/** BullMQ scores a job that waits by its priority, times this, plus a counter. */
+const SCORES_PER_PRIORITY = 2 ** 32;
 
 /** Deaths are counted by the claim script, which knows progress from none. */
 const UNLIMITED = 1_000_000;
@@ -25,6 +33,8 @@ const UNLIMITED = 1_000_000;
 interface Running {
   readonly run: RequestRun;
   readonly over: Promise<unknown>;
+  /** Whether it gives its place to others, and goes to the end of the queue. */
+  isTurnOver: boolean;
 }
 
 /** Takes requests off the queue, as many as the engine has rows, and hands them over when told to stop. */
@@ -33,6 +43,7 @@ export class Consumer {
   readonly #context: RunContext;
   readonly #runningById = new Map<RequestId, Running>();
   readonly #finishRate: FinishRate;
+  readonly #yielded = new YieldedRequests((id) => void this.#endYielded(id));
   readonly #failure = Promise.withResolvers<never>();
   #worker: Worker | null = null;
   #numTaken = 0;
@@ -59,10 +70,12 @@ export class Consumer {
    * @throws {Error} a bug met in working on a request; its lock runs out and another worker takes over
    */
   async run(signal: AbortSignal): Promise<void> {
-    const { queue, redis, stalledCheckMs } = this.#options;
-    await listenForCancels(redis.subscriber, this.#context.keys, (id, reason) =>
-      this.#runningById.get(id)?.run.cancel(reason),
-    );
+    const { queue, redis, stalledCheckMs, maxRunning, quantumTokens } = this.#options;
+    using _yielded = this.#yielded;
+    await listenForCancels(redis.subscriber, this.#context.keys, (id, reason) => {
+      this.#runningById.get(id)?.run.cancel(reason);
+      this.#yielded.end(id);
+    });
     this.#worker = this.#openWorker();
     using _watch = new QuietQueueWatch(this.#context, {
       queue,
@@ -70,6 +83,14 @@ export class Consumer {
       hasRoom: () => this.numRunning < this.#options.maxRunning,
       numTaken: () => this.#numTaken,
       onStuck: () => this.#reopenWorker(),
+    });
+    using _share = new FairShare(this.#context, {
+      queue,
+      checkMs: stalledCheckMs,
+      quantumTokens,
+      maxRunning,
+      holders: () => this.#holders,
+      onTurnOver: (id) => this.#yield(id),
     });
     await Promise.race([aborted(signal), this.#failure.promise]);
     await Promise.race([this.#handOver(), afterMs(this.#options.graceMs)]);
@@ -109,7 +130,11 @@ export class Consumer {
   async #process(job: QueueJob, token: string | undefined): Promise<void> {
     this.#numTaken += 1;
     const id = toRequestId(job.id ?? '');
-    if (this.#isStopping) return this.#giveBack(job, token);
+    if (this.#isStopping) {
+      await this.#giveBack(job, token);
+      throw new WaitingError();
+    }
+    this.#yielded.remove(id);
     const before = this.#runningById.get(id);
     if (before !== undefined) {
       // Its lock ran out and came back to us.
@@ -119,11 +144,16 @@ export class Consumer {
     const run = new RequestRun(id, this.#context);
     const finish = this.#finishRate.start();
     const over = run.run();
-    const running = { run, over };
+    const running: Running = { run, over, isTurnOver: false };
     this.#runningById.set(id, running);
     try {
-      if ((await over) === 'released') await this.#giveBack(job, token);
-      finish();
+      if ((await over) === 'released') {
+        if (running.isTurnOver) await this.#giveBackAtEnd(job, token, run);
+        else await this.#giveBack(job, token);
+        throw new WaitingError();
+      }
+      // How long one without bound ran says nothing of the next.
+      if (run.job === null || !isUnbounded(run.job)) finish();
     } catch (error) {
       if (error instanceof WaitingError) throw error;
       this.#failure.reject(error);
@@ -134,7 +164,7 @@ export class Consumer {
   }
 
   /** Puts the job at the head of its priority, for a worker that waits. */
-  async #giveBack(job: QueueJob, token: string | undefined): Promise<never> {
+  async #giveBack(job: QueueJob, token: string | undefined): Promise<void> {
     const { client, keys, log } = this.#context;
     try {
       await job.moveToWait(token);
@@ -144,7 +174,61 @@ export class Consumer {
       // Its lock is lost, so that it goes back as stalled instead.
       log.warn('give_back_refused', { id: job.id ?? null, reason: String(error) });
     }
-    throw new WaitingError();
+  }
+
+  get #holders(): Holder[] {
+    return Array.from(this.#runningById, ([id, { run }]) => ({
+      id,
+      isUnbounded: run.job !== null && isUnbounded(run.job),
+      numTokens: run.numTokens,
+    }));
+  }
+
+  /** Lets a request give its place away, at a token's boundary. */
+  #yield(id: RequestId): void {
+    const running = this.#runningById.get(id);
+    if (running === undefined || running.isTurnOver || this.#isStopping) return;
+    running.isTurnOver = true;
+    running.run.release().catch((error) => this.#failure.reject(error));
+  }
+
+  /** Puts the job behind all that wait, however urgent it is: otherwise it would be taken next. */
+  async #giveBackAtEnd(job: QueueJob, token: string | undefined, run: RequestRun): Promise<void> {
+    const { client, keys, log } = this.#context;
+    const { prioritized } = keys.waitingJobs(this.#options.queue);
+    const id = toRequestId(job.id ?? '');
+    log.info('turn_over', { id, num_tokens: run.numTokens });
+    this.#yielded.add(id, run.job?.deadlineMs ?? null);
+    await this.#forgetTaken();
+    const [, lastScore] = await client.zrange(prioritized, -1, -1, 'WITHSCORES');
+    const lastPriority = Math.floor(Number(lastScore ?? 0) / SCORES_PER_PRIORITY);
+    await this.#giveBack(job, token);
+    // A worker that took it meanwhile keeps it. One that took it to its end took the job as well.
+    const priority = Math.max(job.priority, lastPriority);
+    await job.changePriority({ priority }).catch((error) => {
+      log.debug('turn_over_too_late', { id, reason: String(error) });
+    });
+  }
+
+  /** Ends a request that waits and is not wanted any more: it is claimed for nothing else. */
+  async #endYielded(id: RequestId): Promise<void> {
+    try {
+      if (this.#isStopping || !(await this.#isQueued(id))) return;
+      await new RequestRun(id, this.#context).run();
+    } catch (error) {
+      this.#failure.reject(error);
+    }
+  }
+
+  async #forgetTaken(): Promise<void> {
+    for (const id of this.#yielded.ids) {
+      if (!(await this.#isQueued(id))) this.#yielded.remove(id);
+    }
+  }
+
+  async #isQueued(id: RequestId): Promise<boolean> {
+    const { client, keys } = this.#context;
+    return (await client.hget(keys.request(id).state, 'status')) === 'queued';
   }
 
   async #handOver(): Promise<void> {

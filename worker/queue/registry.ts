@@ -1,3 +1,4 @@
+import { JOB_CLASSES, type JobClass } from '../../shared/protocol/job.ts';
 import { type Keys, servedModelField } from '../../shared/protocol/keys.ts';
 import {
   encodeModelCard,
@@ -16,8 +17,8 @@ export interface Registration {
   readonly card: ModelCard;
   readonly tokenizerFiles: TokenizerFiles;
   readonly workerId: string;
-  /** Requests that it can finish a second, told with every heartbeat; 0 while nothing is measured. */
-  readonly ratePerSecond: () => number;
+  /** Requests of a class that it can finish a second, told with every heartbeat; 0 while nothing is measured. */
+  readonly ratePerSecond: (jobClass: JobClass) => number;
 }
 
 /** Tells edge what this worker serves, again and again until disposed. */
@@ -29,7 +30,7 @@ export async function register(
 ): Promise<AsyncDisposable> {
   const queue = { model: card.name, fingerprint: card.fingerprint };
   const field = servedModelField(queue);
-  const rates = keys.rates(queue);
+  const rates = JOB_CLASSES.map((each) => [each, keys.rates({ ...queue, class: each })] as const);
   const member = `${field} ${workerId}`;
   const tokenizer = keys.tokenizer(card.tokenizerDigest);
   let isBeating = false;
@@ -41,7 +42,9 @@ export async function register(
       const args = [field, encodeModelCard(card), member, OVERDUE_MS];
       if ((await client.exists(tokenizer)) === 0) await client.hset(tokenizer, tokenizerFiles);
       await runScript(host, HEARTBEAT, [keys.modelCards, keys.workers], args);
-      await runScript(host, REPORT_RATE, [rates], [workerId, ratePerSecond(), OVERDUE_MS]);
+      for (const [each, key] of rates) {
+        await runScript(host, REPORT_RATE, [key], [workerId, ratePerSecond(each), OVERDUE_MS]);
+      }
     } finally {
       isBeating = false;
     }
@@ -54,7 +57,7 @@ export async function register(
       clearInterval(timer);
       if (client.status !== 'ready') return;
       await client.zrem(keys.workers, member);
-      await client.hdel(rates, workerId);
+      for (const [, key] of rates) await client.hdel(key, workerId);
     },
   };
 }

@@ -1,0 +1,70 @@
+import { Queue } from 'bullmq';
+import type { RequestId } from '../../shared/ids.ts';
+import type { QueueOf } from '../../shared/protocol/keys.ts';
+import type { RunContext } from './request-run.ts';
+
+/** A request that this worker works on. */
+export interface Holder {
+  readonly id: RequestId;
+  /** Whether it may run for so long that others cannot be left to wait for its end. */
+  readonly isUnbounded: boolean;
+  /** Output tokens that it has had here. */
+  readonly numTokens: number;
+}
+
+export interface FairShareOptions {
+  readonly queue: QueueOf;
+  readonly checkMs: number;
+  /** Output tokens that a request without bound is left to before it gives its place away. */
+  readonly quantumTokens: number;
+  readonly maxRunning: number;
+  readonly holders: () => readonly Holder[];
+  /** Gives the request's place away, and puts it at the end of its queue. */
+  readonly onTurnOver: (id: RequestId) => void;
+}
+
+/**
+ * Keeps requests without bound from holding every place of a worker while others wait in its queue: those that
+ * have had most give their places away, as many as wait.
+ */
+export class FairShare implements Disposable {
+  readonly #queue: Queue;
+  readonly #options: FairShareOptions;
+  readonly #timer: NodeJS.Timeout;
+  #isChecking = false;
+
+  constructor(
+    { client, keys, log }: Pick<RunContext, 'client' | 'keys' | 'log'>,
+    options: FairShareOptions,
+  ) {
+    const { prefix, name } = keys.queue(options.queue);
+    this.#options = options;
+    this.#queue = new Queue(name, { prefix, connection: client, skipMetasUpdate: true });
+    this.#queue.on('error', ({ message }) => log.warn('queue_error', { reason: message }));
+    this.#timer = setInterval(() => void this.check(), options.checkMs);
+  }
+
+  async check(): Promise<void> {
+    const { holders, maxRunning, quantumTokens } = this.#options;
+    const isDue = ({ isUnbounded, numTokens }: Holder) => isUnbounded && numTokens >= quantumTokens;
+    if (this.#isChecking || holders().length < maxRunning || !holders().some(isDue)) return;
+    this.#isChecking = true;
+    try {
+      const counts = await this.#queue.getJobCounts('wait', 'prioritized');
+      const numWaiting = (counts.wait ?? 0) + (counts.prioritized ?? 0);
+      const due = holders()
+        .filter(isDue)
+        .sort((a, b) => b.numTokens - a.numTokens);
+      for (const { id } of due.slice(0, numWaiting)) this.#options.onTurnOver(id);
+    } catch {
+      // Redis is away: those who wait there are asked after again.
+    } finally {
+      this.#isChecking = false;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+    void this.#queue.close().catch(() => undefined);
+  }
+}
