@@ -1,6 +1,7 @@
 import { CACHES } from './caches.ts';
 import { DRAFTERS } from './drafters.ts';
 import { SAMPLERS } from './samplers.ts';
+import { SINKS } from './sinks.ts';
 import { VERIFIERS } from './verifiers.ts';
 import { Workspace } from './workspace.ts';
 
@@ -8,7 +9,7 @@ import { Workspace } from './workspace.ts';
  * `npm run mutations`: breaks verifiers, caches, drafters and samplers one way after the other, in a copy of the
  * sources, and says which of them the tests catch. Fails when one survives.
  */
-const mutants = [...VERIFIERS, ...CACHES, ...DRAFTERS, ...SAMPLERS];
+const mutants = [...VERIFIERS, ...CACHES, ...SINKS, ...DRAFTERS, ...SAMPLERS];
 const startMs = performance.now();
 using workspace = new Workspace();
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseConfig } from '../../../worker/model/config.ts';
+import { canSlide, hasSinks, parseConfig } from '../../../worker/model/config.ts';
 import { ModelError } from '../../../worker/model/model-error.ts';
 import { CONFIGS } from '../../support/architectures.ts';
 
@@ -81,6 +81,21 @@ describe('parseConfig', () => {
     [{ rope_scaling: { type: 'yarn', factor: 4 } }, 1024],
   ])('with %j can tell apart %d positions', (change, maxSequenceTokens) => {
     expect(parse(change).maxSequenceTokens).toBe(maxSequenceTokens);
+  });
+
+  it.each([
+    ['no scaling', {}, true],
+    ['linear scaling', { rope_scaling: { type: 'linear', factor: 4 } }, true],
+    ['YaRN', { rope_scaling: { type: 'yarn', factor: 4 } }, true],
+    ['dynamic NTK', { rope_scaling: { type: 'dynamic', factor: 2 } }, false],
+    ['a window of its own', { architectures: ['MistralForCausalLM'], sliding_window: 8 }, false],
+  ])('with %s can slide behind sinks: %s', (_, change, expected) => {
+    expect(canSlide(parse(change))).toBe(expected);
+    expect(hasSinks(parse(change), 'webgpu')).toBe(false);
+  });
+
+  it('cannot slide behind sinks where positions are learned', () => {
+    expect(canSlide(parseConfig(CONFIGS.gpt2, 'config.json'))).toBe(false);
   });
 
   it('reads rope_parameters, as newer checkpoints call it', () => {

@@ -1,0 +1,90 @@
+import { type Mutant, patchesOf } from './mutant.ts';
+
+const ROWS = ['test/worker/cache/sliding-rows.test.ts'];
+const ENGINE = ['test/worker/engine/engine-sinks.test.ts'];
+
+const inColumns = patchesOf('worker/cache/columns.ts');
+const inContext = patchesOf('worker/engine/context.ts');
+
+export const SINKS: readonly Mutant[] = [
+  {
+    name: 'sinks fall behind as the text goes on',
+    patches: [
+      inColumns('return Math.min(position, numSinks + windowSize - 1);', 'return position;'),
+    ],
+    tests: ROWS,
+  },
+  {
+    name: 'a ring is a block short',
+    patches: [
+      inColumns(
+        'Math.ceil((numSinks + windowSize - 1) / BLOCK_SIZE));',
+        'Math.ceil((numSinks + windowSize - 1) / BLOCK_SIZE) - 1);',
+      ),
+    ],
+    tests: ROWS,
+  },
+  {
+    name: 'a row that moves leaves its sinks behind',
+    patches: [
+      {
+        file: 'worker/cache/kv-cache.ts',
+        search: 'if (row.sinkWindow) place.bank.copySinks(place.index, bank, index);',
+        replace: '',
+      },
+    ],
+    tests: ROWS,
+  },
+  {
+    name: 'a chunk holds sinks and those that look at them',
+    patches: [
+      inColumns(
+        'return numTokens < numSinks ? Math.min(room, numSinks - numTokens) : room;',
+        'return numSinks < 0 ? numTokens : room;',
+      ),
+    ],
+    tests: ENGINE,
+  },
+  {
+    name: 'a draft goes on across the end of its context',
+    patches: [
+      {
+        file: 'worker/engine/speculator.ts',
+        search: '      sequence.context.room - 1,\n',
+        replace: '',
+      },
+    ],
+    tests: ENGINE,
+  },
+  {
+    name: 'a worker that takes over begins a context where it finds itself',
+    patches: [
+      inContext(
+        'return (Math.floor((numTokens - contextTokens(this.#policy)) / perRenewal) + 1) * perRenewal;',
+        'return numTokens - contextTokens(this.#policy) + perRenewal;',
+      ),
+    ],
+    tests: ENGINE,
+  },
+  {
+    name: 'penalties count what has left the window',
+    patches: [
+      inContext(
+        'if (this.tokenIds.length <= this.numDenseTokens) return;',
+        'if (this.tokenIds.length > 0) return;',
+      ),
+    ],
+    tests: ENGINE,
+  },
+  {
+    name: 'blocks that depend on what slid away are shared',
+    patches: [
+      {
+        file: 'worker/engine/engine.ts',
+        search: 'if (row.numTokens > context.numDenseTokens || context.numForgotten > 0) return;',
+        replace: 'if (context.numForgotten > 0) return;',
+      },
+    ],
+    tests: ENGINE,
+  },
+];
