@@ -48,6 +48,12 @@ const WALLS = [
     never: /^worker\/(?!queue\/|telemetry\/)|^(onnxruntime|node:worker_threads)/,
   },
   {
+    room: 'worker/webhooks',
+    knows: 'neither engine nor model',
+    never:
+      /^worker\/(?!webhooks\/|queue\/(connection|retry)\.ts|telemetry\/)|^(onnxruntime|node:worker_threads)/,
+  },
+  {
     room: 'worker/thread',
     knows: 'no Redis',
     never: /^worker\/(queue|webhooks)\/|^(ioredis|bullmq)/,
@@ -116,7 +122,9 @@ describe('architecture', () => {
 
   it('reads the environment at the entries alone', () => {
     for (const file of filesOf('{edge,worker,shared}')) {
-      const isEntry = /^(worker\/main|edge\/node|edge\/workers|webhooks\/main)\.ts$/.test(file);
+      const isEntry = /^(worker\/main|edge\/node|edge\/workers|worker\/webhooks\/main)\.ts$/.test(
+        file,
+      );
       if (!isEntry) expect(codeOf(file), file).not.toMatch(/\bprocess\.env\b/);
     }
   });

@@ -1,0 +1,83 @@
+import type { Script } from './scripts.ts';
+
+/**
+ * Lends out the requests that somebody should look at: to whoever asks, until the next time is due.
+ *
+ * KEYS pending jobs. ARGV how many at most, ms until they are due again.
+ * @returns request ids
+ */
+export const TAKE_DUE: Script = {
+  name: 'take-due',
+  lua: `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
+for _, id in ipairs(ids) do redis.call('ZADD', KEYS[1], 'XX', now + ARGV[2], id) end
+return ids`,
+};
+
+/**
+ * Adds a notice to its tenant's events, once, however often it is handed over within the time it is remembered.
+ *
+ * KEYS events, webhook ids that were seen. ARGV webhook id, notice, events to keep, ms to remember an id.
+ * @returns 1 when it is new
+ */
+export const ADD_NOTICE: Script = {
+  name: 'add-notice',
+  lua: `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[4])
+if redis.call('ZADD', KEYS[2], 'NX', now, ARGV[1]) == 0 then return 0 end
+redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', 'e', ARGV[2])
+return 1`,
+};
+
+/**
+ * Says how far a request's outbox has been handed over. Another process may be further.
+ *
+ * KEYS state. ARGV entries handed over.
+ */
+export const HAND_OVER: Script = {
+  name: 'hand-over',
+  lua: `
+local done = redis.call('HGET', KEYS[1], 'outboxDone')
+if redis.call('EXISTS', KEYS[1]) == 0 or tonumber(done or 0) >= tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'outboxDone', ARGV[1])
+return 1`,
+};
+
+/**
+ * Cuts the next piece of a request's output, so that whoever hands it over hands over the same. A piece is cut
+ * only when the one before is handed over.
+ *
+ * KEYS state. ARGV number of the piece, id of its last event, ms there must be since the last cut.
+ * @returns 1 when this call cut it
+ */
+export const CUT_OUTPUT: Script = {
+  name: 'cut-output',
+  lua: `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local state = redis.call('HMGET', KEYS[1], 'status', 'outputsCut', 'outputsDone', 'outputUntil',
+  'outputCutMs')
+local numCut = tonumber(state[2] or 0)
+if not state[1] or numCut ~= tonumber(ARGV[1]) or tonumber(state[3] or 0) ~= numCut then return 0 end
+if now - (state[5] or 0) < tonumber(ARGV[3]) then return 0 end
+redis.call('HSET', KEYS[1], 'outputsCut', numCut + 1, 'outputFrom', state[4] or '0-0',
+  'outputUntil', ARGV[2], 'outputCutMs', now)
+return 1`,
+};
+
+/**
+ * Says that every piece of output that was cut is handed over.
+ *
+ * KEYS state. ARGV pieces.
+ */
+export const OUTPUT_DONE: Script = {
+  name: 'output-done',
+  lua: `
+local numCut = redis.call('HGET', KEYS[1], 'outputsCut')
+if numCut == ARGV[1] then redis.call('HSET', KEYS[1], 'outputsDone', numCut) end
+return 1`,
+};
