@@ -25,7 +25,7 @@ export class Part {
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       if (stream === null) continue;
       createInterface({ input: stream }).on('line', (line) => {
-        console.log(`${name.padEnd(6)} | ${toReadable(line)}`);
+        console.log(`${name.padEnd(8)} | ${toReadable(line)}`);
       });
     }
     this.ended = once(this.#child, 'exit').then(([status, signal]) => {
