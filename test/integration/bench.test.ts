@@ -72,6 +72,15 @@ describe('npm run bench', () => {
     for (const { value } of targets) expect(Math.abs(value ?? Infinity)).toBeLessThan(0.2);
   });
 
+  it('reads a text without end behind sinks', async () => {
+    const { targets, tables } = await bench('endless', '--quick');
+
+    const valueOf = (name: string) => targets.find((target) => target.name.startsWith(name))?.value;
+    expect(Math.abs(valueOf('perplexity of sinks above recomputation') ?? 9)).toBeLessThan(0.2);
+    expect(valueOf('times as fast as recomputation')).toBeGreaterThan(5);
+    expect(tables[1]?.rows).toHaveLength(3);
+  });
+
   it('names what there is when asked for something else', async () => {
     await expect(bench('engines')).rejects.toThrow('no benchmark is called engines; there are');
   });

@@ -33,6 +33,16 @@ describe('RopeTable', () => {
     }
   });
 
+  it('is exact at positions in the millions', () => {
+    const position = 7_654_321;
+    const cos = new Float32Array(2);
+    const sin = new Float32Array(2);
+    new RopeTable(plain).fill(Int32Array.of(position), cos, sin);
+
+    expect([...cos]).toEqual([Math.cos(position), Math.cos(position / 10)].map(Math.fround));
+    expect([...sin]).toEqual([Math.sin(position), Math.sin(position / 10)].map(Math.fround));
+  });
+
   it('scales by the attention factor of YaRN', () => {
     const scaling = {
       type: 'yarn',
