@@ -9,7 +9,11 @@ const WALLS = [
     knows: 'no side',
     never: /^(edge|worker|infra)\/|^(node:|ioredis|bullmq|hono)/,
   },
-  { room: 'shared', knows: 'only zod and the tokenizer', only: /^(shared\/|zod$|@huggingface\/)/ },
+  {
+    room: 'shared',
+    knows: 'only zod, the tokenizer and addresses',
+    only: /^(shared\/|(zod|ipaddr\.js)$|@huggingface\/)/,
+  },
   { room: 'edge', knows: 'no worker', never: /^(worker|infra)\/|^onnxruntime/ },
   {
     room: 'edge/{routes,middleware,stream}',
