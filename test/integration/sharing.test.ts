@@ -151,7 +151,7 @@ describe('requests without bound', () => {
       generator.step();
       const { texts, last } = await endlessResult;
       expect(last?.type).toBe('done');
-  XX
+      expect(await statusOf(endless.id)).toBe(reason === 'deadline' ? 'expired' : 'cancelled');
       expect(scriptedText(endless).startsWith(texts[0]!)).toBe(true);
       expect(await statusOf(other.id)).toBe('running');
       while (generator.numRunning > 0) generator.step();

@@ -200,7 +200,7 @@ export class Consumer {
     log.info('turn_over', { id, num_tokens: run.numTokens });
     this.#yielded.add(id, run.job?.deadlineMs ?? null);
     await this.#forgetTaken();
-    const [, lastScore] = await client.zrange(prioritized, -1, -1, 'WITHSCORES');
+    const [, lastScore] = await client.zrange(prioritized, '-1', '-1', 'WITHSCORES');
     const lastPriority = Math.floor(Number(lastScore ?? 0) / SCORES_PER_PRIORITY);
     await this.#giveBack(job, token);
     // A worker that took it meanwhile keeps it. One that took it to its end took the job as well.
