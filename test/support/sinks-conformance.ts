@@ -16,6 +16,8 @@ import { createErraticSpeculator, createSpeculator, type ModelPair } from './mod
 import { integerFrom, seededRng } from './random.ts';
 import { draftedTokens } from './speculation-cases.ts';
 
+const MINUTE_MS = 60_000;
+
 export const sinks = (sinkTokens: number, windowTokens: number): SinkPolicy => ({
   type: 'sinks',
   sinkTokens,
@@ -72,22 +74,26 @@ export function describeSinks(name: string, open: () => Promise<ModelPair>): voi
       pair = await open();
       jobs = jobsOf(pair);
       expected = await Promise.all(jobs.map(async (job) => (await run([job]))[0]!));
-    });
+    }, MINUTE_MS);
     afterAll(() => pair[Symbol.asyncDispose]());
 
     async function run(each: readonly Job[], options: DriverOptions = {}): Promise<ChoiceSoFar[]> {
       return (await runOf(each, { served: pair.target, ...options })).outcomes;
     }
 
-    it('gives the same in any batch and however tokens are cut', async () => {
-      for (const options of [
-        { maxSequences: jobs.length, maxBatchedTokens: 64 },
-        { maxSequences: jobs.length, maxBatchedTokens: 11 },
-        { maxSequences: 3, maxBatchedTokens: 200, prefixCacheBytes: 2 ** 24 },
-      ]) {
-        expect(await run(jobs, options)).toEqual(expected);
-      }
-    });
+    it(
+      'gives the same in any batch and however tokens are cut',
+      async () => {
+        for (const options of [
+          { maxSequences: jobs.length, maxBatchedTokens: 64 },
+          { maxSequences: jobs.length, maxBatchedTokens: 11 },
+          { maxSequences: 3, maxBatchedTokens: 200, prefixCacheBytes: 2 ** 24 },
+        ]) {
+          expect(await run(jobs, options)).toEqual(expected);
+        }
+      },
+      MINUTE_MS,
+    );
 
     it.each(['ngram', 'draft', 'staged', 'lookahead', 'any'] as const)(
       'gives the same drafted by %s',
@@ -110,26 +116,31 @@ export function describeSinks(name: string, open: () => Promise<ModelPair>): voi
         expect(outcomes).toEqual(expected);
         expect(numAccepted).toBeGreaterThan(20);
       },
+      MINUTE_MS,
     );
 
-    it('is taken over at any token, from no more of the log than is kept', async () => {
-      const rng = seededRng(9);
-      for (const [i, job] of jobs.entries()) {
-        const events = await generate(job, { served: pair.target });
-        const whole = expected[i]!;
-        for (let trial = 0; trial < 3; trial += 1) {
-          const numPublished = integerFrom(rng, 1, whole.tokenIds.length);
-          const [all] = publishedOf(events.slice(0, numPublished), 1);
-          const published = trimmed(all!, tokensToResume(job.contextPolicy));
-          const rest = await generate(job, { served: pair.target }, [published]);
+    it(
+      'is taken over at any token, from no more of the log than is kept',
+      async () => {
+        const rng = seededRng(9);
+        for (const [i, job] of jobs.entries()) {
+          const events = await generate(job, { served: pair.target });
+          const whole = expected[i]!;
+          for (let trial = 0; trial < 3; trial += 1) {
+            const numPublished = integerFrom(rng, 1, whole.tokenIds.length);
+            const [all] = publishedOf(events.slice(0, numPublished), 1);
+            const published = trimmed(all!, tokensToResume(job.contextPolicy));
+            const rest = await generate(job, { served: pair.target }, [published]);
 
-          const { tokenIds, text, finishReason } = foldChoices(rest, 1)[0]!;
-          expect(tokenIds).toEqual(whole.tokenIds.slice(all!.tokenIds.length));
-          expect(text).toBe(whole.text.slice(all!.textLength));
-          expect(finishReason).toBe(whole.finishReason);
+            const { tokenIds, text, finishReason } = foldChoices(rest, 1)[0]!;
+            expect(tokenIds).toEqual(whole.tokenIds.slice(all!.tokenIds.length));
+            expect(text).toBe(whole.text.slice(all!.textLength));
+            expect(finishReason).toBe(whole.finishReason);
+          }
         }
-      }
-    });
+      },
+      MINUTE_MS,
+    );
   });
 }
 
