@@ -72,7 +72,7 @@ export async function run(options: BenchOptions): Promise<BenchResult> {
     notes: [
       'greedy; the draft model in fp32; outputs of all modes are compared token for token',
       'edit: the answer before an edit, one token in 24 otherwise, is sent as its `prediction`; repetition: the same answer was given to the tenant before (the embedded models do not follow a wish to repeat or edit)',
-      'bound: (1 - a^(g+1)) / ((1 - a)(g c + v(g+1))), the greatest over draft lengths g, with a the accepted share of all drafted tokens that were compared, c and v measured',
+      'bound: (1 - a^(g+1)) / ((1 - a)(g c + v(g+1))), the greatest over draft lengths g, with a the accepted share of all drafted tokens that were compared, c from the runs of the draft model within the passes (twice as slow as one after the other: the target leaves it nothing in the caches), v measured; what was measured against it is decoding alone, without the step that reads the prompt',
       'no GPU was at hand: WebGPU was not measured',
     ],
   };

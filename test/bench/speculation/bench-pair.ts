@@ -24,6 +24,11 @@ export interface PairOptions {
 /** What one pass over some prompts took, and what it said. */
 export interface Pass {
   readonly ms: number;
+  /** Without the steps that gave a first token: the time of all others. */
+  readonly decodeMs: number;
+  /** In runs of the draft model, and their number. */
+  readonly draftMs: number;
+  readonly numDraftRuns: number;
   readonly numTokens: number;
   readonly outputs: readonly (readonly number[])[]; // [numPrompts]
   /** Drafted tokens, and those accepted by their place in the draft. */
@@ -79,9 +84,10 @@ export class BenchPair implements AsyncDisposable {
   ): Mode {
     const needsDraft = proposers.includes('draft') || proposers.includes('staged');
     const policy = new CountingController();
+    const clock = new RunClock(draft);
     const speculator = new Speculator({
       policy,
-      drafter: needsDraft ? new Drafter(draft, maxSequences) : null,
+      drafter: needsDraft ? new Drafter(clock.runner, maxSequences) : null,
       rest: new Rest(),
       outputs: proposers.includes('suffix') ? new OutputStore() : null,
       proposers: new Set(proposers),
@@ -103,9 +109,11 @@ export class BenchPair implements AsyncDisposable {
       },
     });
     const pass: Mode['pass'] = async (prompts, settings) => {
-      const numRejectedBefore = policy.numRejected;
+      policy.numRejected = 0;
+      clock.reset();
       const counts = await runPass(engine, prompts, settings);
-      return { ...counts, numRejected: policy.numRejected - numRejectedBefore };
+      const { numRejected } = policy;
+      return { ...counts, numRejected, draftMs: clock.ms, numDraftRuns: clock.numRuns };
     };
     return { name, pass };
   }
@@ -123,6 +131,32 @@ class CountingController extends Controller {
   override observeVerified(...[sequence, draft]: Parameters<Controller['observeVerified']>): void {
     if (draft.numAccepted < draft.numDrafted) this.numRejected += 1;
     super.observeVerified(sequence, draft);
+  }
+}
+
+/** Measures what runs of a model take where they are made: a small one finds its weights gone from the caches. */
+class RunClock {
+  readonly runner: ModelRunner;
+  ms = 0;
+  numRuns = 0;
+
+  constructor(runner: ModelRunner) {
+    this.runner = {
+      shape: runner.shape,
+      run: async (input) => {
+        const startMs = performance.now();
+        const output = await runner.run(input);
+        this.ms += performance.now() - startMs;
+        this.numRuns += 1;
+        return output;
+      },
+      close: () => runner.close(),
+    };
+  }
+
+  reset(): void {
+    this.ms = 0;
+    this.numRuns = 0;
   }
 }
 
@@ -146,7 +180,7 @@ async function runPass(
   engine: Engine,
   prompts: readonly (readonly number[])[],
   { numTokens, temperatures, predictions }: PassSettings,
-): Promise<Omit<Pass, 'numRejected'>> {
+): Promise<Omit<Pass, 'numRejected' | 'draftMs' | 'numDraftRuns'>> {
   const jobs = prompts.map((prompt, i) => {
     const temperature = temperatures[i % temperatures.length]!;
     const sampling = { ...jobOf().sampling, temperature, seed: 7 };
@@ -164,24 +198,43 @@ async function runPass(
   const numAcceptedPerPosition: number[] = [];
   const startMs = performance.now();
   for (const job of jobs) engine.start(job, [NOTHING_PUBLISHED]);
+  let decodeMs = 0;
   while (!engine.isIdle) {
+    const stepStartMs = performance.now();
     await engine.step();
+    const stepMs = performance.now() - stepStartMs;
+    let isDecode = true;
     for (const { id, events } of engine.takeUpdates()) {
       for (const event of events) {
-        if (event.type === 'tokens') outputById.get(id)?.push(...event.tokenIds);
+        if (event.type === 'tokens') {
+          const output = outputById.get(id)!;
+          isDecode &&= output.length > 0;
+          output.push(...event.tokenIds);
+        }
         if (event.type !== 'end') continue;
         for (const stats of event.speculation) {
           numDrafts += stats.numDrafts;
           numDraftTokens += stats.numDraftTokens;
-          for (const [i, count] of stats.numAcceptedPerPosition.entries()) {
-            numAcceptedPerPosition[i] = (numAcceptedPerPosition[i] ?? 0) + count;
-          }
+          addTo(numAcceptedPerPosition, stats.numAcceptedPerPosition);
         }
       }
     }
+    if (isDecode) decodeMs += stepMs;
   }
   const ms = performance.now() - startMs;
   const outputs = [...outputById.values()];
   const total = outputs.reduce((count, { length }) => count + length, 0);
-  return { ms, numTokens: total, outputs, numDrafts, numDraftTokens, numAcceptedPerPosition };
+  return {
+    ms,
+    decodeMs,
+    numTokens: total,
+    outputs,
+    numDrafts,
+    numDraftTokens,
+    numAcceptedPerPosition,
+  };
+}
+
+function addTo(sums: number[], values: readonly number[]): void {
+  for (const [i, value] of values.entries()) sums[i] = (sums[i] ?? 0) + value;
 }

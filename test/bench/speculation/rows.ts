@@ -12,6 +12,7 @@ export const COLUMNS = [
   'accepted by position',
   'tokens/draft',
   'a',
+  'draft run ms',
   'bound',
   'measured/bound',
 ];
@@ -49,8 +50,11 @@ export function toRow(
   const numAccepted = sum(accepted);
   const agreement = numAccepted / (numAccepted + sum(passes.map((pass) => pass.numRejected)));
   const isBounded = numRows === 1 && mode === 'draft' && numDrafts > 0;
-  const bound = isBounded ? boundOf(agreement, costs) : null;
-  const ofBound = bound === null ? null : speedUp / bound;
+  const draftMs = sum(passes.map((pass) => pass.draftMs));
+  const runMs = draftMs / sum(passes.map((pass) => pass.numDraftRuns));
+  const bound = isBounded ? boundOf(agreement, { ...costs, draftMs: runMs }) : null;
+  const decodeSpeedUp = median(passes.map(({ decodeMs }, i) => plain[i]!.decodeMs / decodeMs));
+  const ofBound = bound === null ? null : decodeSpeedUp / bound;
   const shares = accepted
     .filter((count) => count > 0)
     .map((count) => (count / numDrafts).toFixed(2));
@@ -64,6 +68,7 @@ export function toRow(
     shares.join(' '),
     perDraft,
     numDrafts === 0 ? null : agreement.toFixed(2),
+    draftMs === 0 ? null : runMs.toFixed(2),
     fixed(bound),
     fixed(ofBound),
   ];
