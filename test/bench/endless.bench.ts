@@ -10,7 +10,8 @@ import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { z } from 'zod';
-import { createTokenizer, type Tokenizer } from '../../shared/tokenizer.ts';
+import type { TokenizerFiles } from '../../shared/protocol/model-card.ts';
+import { createTokenizer } from '../../shared/tokenizer.ts';
 import { openModel } from '../../worker/model/open-model.ts';
 import { toOpenedModel } from '../../worker/thread/opened-model.ts';
 import prompts from '../fixtures/prompts.json' with { type: 'json' };
@@ -76,8 +77,7 @@ async function measure(
   });
   const { runner, checkpoint } = model;
   const { bosTokenId } = checkpoint;
-  const tokenizer = createTokenizer(toOpenedModel(model).tokenizerFiles);
-  const { text, numDistinct } = encode(rest, tokenizer, {
+  const { text, numDistinct } = encode(rest, toOpenedModel(model).tokenizerFiles, {
     bosTokenId,
     length: numTokens + SINK_TOKENS + 1,
   });
@@ -103,12 +103,13 @@ async function measure(
 /** The texts as tokens, one after the other, as often as it takes. */
 function encode(
   rest: readonly string[],
-  tokenizer: Tokenizer,
+  tokenizerFiles: TokenizerFiles,
   { bosTokenId, length }: { readonly bosTokenId: number | null; readonly length: number },
 ): { readonly text: Int32Array; readonly numDistinct: number } {
   const files = rest.filter((each) => !each.includes('=')).flatMap(filesOf);
   const texts =
     files.length > 0 ? files.map((path) => readFileSync(path, 'utf8')) : [prompts.join('\n')];
+  const tokenizer = createTokenizer(tokenizerFiles); // which remembers much, and goes with this call
   const encoded = texts.map((text) => tokenizer.encode(text, { addSpecialTokens: false }));
   const numDistinct = encoded.reduce((sum, tokenIds) => sum + tokenIds.length, 0);
   return { text: joined(encoded, bosTokenId, length), numDistinct };
