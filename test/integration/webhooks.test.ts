@@ -121,7 +121,7 @@ async function attemptsOf(job: Job): Promise<{ status: number | null; error: str
 async function waitForDeadLetter(job: Job): Promise<unknown> {
   const { index, details } = keys.deadLettersOf(job.tenant);
   await vi.waitFor(async () => expect(await redis.client.zcard(index)).toBe(1), 20_000);
-  const [id = ''] = await redis.client.zrange(index, 0, -1);
+  const [id = ''] = await redis.client.zrange(index, 0, '-1');
   return JSON.parse((await redis.client.hget(details, id)) ?? 'null');
 }
 

@@ -62,7 +62,7 @@ export class DeliveryRecords {
 
   async #trimDeadLetters({ tenant }: Delivery): Promise<void> {
     const { index, details } = this.#keys.deadLettersOf(tenant);
-    const oldest = await this.#client.zrange(index, 0, -MAX_DEAD_LETTERS - 1);
+    const oldest = await this.#client.zrange(index, 0, `${-MAX_DEAD_LETTERS - 1}`);
     if (oldest.length === 0) return;
     await this.#client
       .multi()
