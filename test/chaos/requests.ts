@@ -31,6 +31,9 @@ export function randomRequest(rng: Rng): ChaosRequest {
     ...(rng() < 0.2 ? { speculation: 'off' } : {}),
     on_disconnect: rng() < 0.5 ? 'continue' : 'cancel',
   };
+  const isSliding = rng() < 0.3;
+  const window_tokens = pickFrom(rng, [8, 30, 120]); // so short that contexts are begun anew
+  const sliding = isSliding ? { context_policy: 'sinks', window_tokens } : {};
   const stream = rng() < 0.75;
   const streaming = stream ? { stream, stream_options: { include_usage: true } } : {};
   const max_tokens = integerFrom(rng, 40, 360);
@@ -38,10 +41,14 @@ export function randomRequest(rng: Rng): ChaosRequest {
     const messages = [{ role: 'user', content: opening }];
     const logprobs = rng() < 0.3 ? { logprobs: true, top_logprobs: 2 } : {};
     const path = '/v1/chat/completions';
-    return { path, body: { ...options, ...streaming, ...logprobs, messages, max_tokens } };
+    return {
+      path,
+      body: { ...options, ...sliding, ...streaming, ...logprobs, messages, max_tokens },
+    };
   }
   const logprobs = rng() < 0.3 ? { logprobs: 2 } : {};
-  const echo = rng() < 0.2 ? { echo: true } : {};
-  const body = { ...options, ...streaming, ...logprobs, ...echo, prompt: opening, max_tokens };
+  const echo = rng() < 0.2 && !isSliding ? { echo: true } : {};
+  const answer = { ...streaming, ...logprobs, ...echo, max_tokens };
+  const body = { ...options, ...sliding, ...answer, prompt: opening };
   return { path: '/v1/completions', body };
 }
