@@ -36,6 +36,17 @@ export const SINKS: readonly Mutant[] = [
     tests: ROWS,
   },
   {
+    name: 'blocks that were computed before bring no sinks',
+    patches: [
+      {
+        file: 'worker/cache/kv-cache.ts',
+        search: 'if (isFirst && owned.sinkWindow) owned.bank.writeSinks(owned.index, block);',
+        replace: 'if (isFirst) owned.numTokens += 0;',
+      },
+    ],
+    tests: ENGINE,
+  },
+  {
     name: 'a chunk holds sinks and those that look at them',
     patches: [
       inColumns(

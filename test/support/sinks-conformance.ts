@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { TokenId } from '../../shared/ids.ts';
+import { createRequestId, type TokenId } from '../../shared/ids.ts';
 import { type SinkPolicy, tokensToResume } from '../../shared/protocol/endless.ts';
 import type { PublishedChoice } from '../../shared/protocol/generation.ts';
 import type { Job } from '../../shared/protocol/job.ts';
+import { BLOCK_SIZE } from '../../worker/cache/layout.ts';
 import {
   type ChoiceSoFar,
   type DriverOptions,
@@ -95,6 +96,21 @@ export function describeSinks(name: string, open: () => Promise<ModelPair>): voi
       MINUTE_MS,
     );
 
+    it(
+      'gives the same when its beginning was computed before',
+      async () => {
+        const again = jobs.map((job) => ({ ...job, id: createRequestId() }));
+        const options = { maxSequences: 3, prefixCacheBytes: 2 ** 26 };
+        const both = await runOf([...jobs, ...again], { served: pair.target, ...options });
+
+        expect(both.outcomes).toEqual([...expected, ...expected]);
+        const sliding = again.filter(({ contextPolicy }) => contextPolicy.type === 'sinks');
+        const cached = sliding.map((job) => cachedTokens(both.driver, job));
+        expect(Math.max(...cached)).toBeGreaterThanOrEqual(BLOCK_SIZE);
+      },
+      MINUTE_MS,
+    );
+
     it.each(['ngram', 'draft', 'staged', 'lookahead', 'any'] as const)(
       'gives the same drafted by %s',
       async (proposer) => {
@@ -142,6 +158,11 @@ export function describeSinks(name: string, open: () => Promise<ModelPair>): voi
       MINUTE_MS,
     );
   });
+}
+
+function cachedTokens(driver: EngineDriver, job: Job): number {
+  const end = driver.eventsOf(job).at(-1);
+  return end?.type === 'end' ? end.usage.cachedTokens : 0;
 }
 
 async function runOf(jobs: readonly Job[], options: DriverOptions) {
