@@ -12,6 +12,7 @@ const STATUS = {
   model_not_found: 404,
   not_found: 404,
   conflict: 409,
+  events_trimmed: 410,
   payload_too_large: 413,
   unsupported_media_type: 415,
   idempotency_mismatch: 422,

@@ -6,6 +6,7 @@ export const ERROR_CODES = [
   'model_not_found',
   'not_found',
   'conflict',
+  'events_trimmed',
   'payload_too_large',
   'unsupported_media_type',
   'idempotency_mismatch',

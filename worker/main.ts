@@ -58,6 +58,7 @@ async function main(): Promise<void> {
     log,
     workerId,
     maxClaims: MAX_CLAIMS,
+    logRetentionMs: config.logRetentionMs,
   };
   // Each takes as many as there are rows, so that batch jobs never keep an interactive one from being taken.
   const consumers = JOB_CLASSES.map(

@@ -2,6 +2,7 @@ import { PlatformError } from '../../shared/errors.ts';
 import {
   decodeEvent,
   type EventId,
+  encodeEventId,
   isTerminal,
   type LoggedEvent,
   parseEventId,
@@ -125,6 +126,7 @@ export class EventReader implements ChannelListener {
   async #nextPage(): Promise<readonly (readonly [string, string])[]> {
     this.#mustReadLog = false; // before the reading: a gap from here on needs another one
     const entries = await this.#patiently(() => this.#source.readLog(this.#last, this.#pageSize));
+    checkKept(entries[0]?.[0], this.#last);
     if (entries.length >= this.#pageSize) this.#mustReadLog = true;
     this.#numPaged = entries.reduce((sum, [, payload]) => sum + payload.length, 0);
     if (entries.length > 0) this.#pageSize = pageSizeFor(this.#numPaged / entries.length);
@@ -174,6 +176,22 @@ export class EventReader implements ChannelListener {
 
 function pageSizeFor(meanLength: number): number {
   return Math.min(Math.max(1, Math.floor(MAX_BUFFERED / meanLength)), MAX_PAGE_SIZE);
+}
+
+/**
+ * Events are numbered without a gap, so the log of an endless request was cut where it does not go on after `last`.
+ *
+ * @throws {PlatformError} `events_trimmed`, with the oldest event that is kept
+ */
+function checkKept(firstText: string | undefined, last: EventId | null): void {
+  if (firstText === undefined) return;
+  const first = toEventId(firstText);
+  if (first.seq <= nextSeq(last)) return;
+  const before = encodeEventId({ epoch: first.epoch, seq: first.seq - 1 });
+  const message =
+    `events ${nextSeq(last)} to ${first.seq - 1} are no longer kept; the oldest that is has the id ` +
+    `${firstText}: ask with Last-Event-ID ${before} to read on from there`;
+  throw new PlatformError('events_trimmed', message);
 }
 
 /** @throws {PlatformError} `protocol_mismatch` for what is none */

@@ -1,7 +1,18 @@
 import { z } from 'zod';
 import type { RequestId } from '../ids.ts';
+import { FINISH_REASONS } from './event.ts';
 import type { Keys } from './keys.ts';
-import { APPEND, CANCEL, CLAIM, CREATE, FINISH, LEAVE, RELEASE, type Script } from './scripts.ts';
+import {
+  APPEND,
+  CANCEL,
+  CLAIM,
+  CREATE,
+  FINISH,
+  LEAVE,
+  RELEASE,
+  type Script,
+  TRIM,
+} from './scripts.ts';
 
 /** What is wanted of a Redis client to run scripts. */
 export interface ScriptHost {
@@ -88,6 +99,31 @@ export interface CreateOptions {
   readonly isNotified?: boolean;
 }
 
+const trimmedChoiceSchema = z.object({
+  numTokens: z.int().nonnegative(),
+  textLength: z.int().nonnegative(),
+  hasEcho: z.boolean(),
+  finishReason: z.enum(FINISH_REASONS).nullable(),
+});
+
+/** How far a choice had come where its log was cut. */
+export type TrimmedChoice = z.infer<typeof trimmedChoiceSchema>;
+
+/** @param text field `trimmed` of the state */
+export function decodeTrimmed(text: string): TrimmedChoice[] {
+  return z.array(trimmedChoiceSchema).parse(JSON.parse(text));
+}
+
+export interface Trim {
+  readonly epoch: number;
+  /** Of the first event that stays. */
+  readonly seq: number;
+  /** Its id, or one between it and the event before. */
+  readonly firstKept: string;
+  /** [numChoices] */
+  readonly choices: readonly TrimmedChoice[];
+}
+
 export interface RequestScriptsOptions {
   /** Whether Redis is a cluster: events are then published to the request's own node alone. */
   readonly isCluster: boolean;
@@ -160,6 +196,13 @@ export class RequestScripts {
     const keys = [state, log, events, claims, outbox];
     const reply = await runScript(this.#host, CANCEL, keys, args);
     return z.enum(['ended', 'asked', 'unknown']).parse(reply);
+  }
+
+  /** Cuts the log of a running request before an event. @returns whether it did */
+  async trim(id: RequestId, { epoch, seq, firstKept, choices }: Trim): Promise<boolean> {
+    const { state, log } = this.#keys.request(id);
+    const args = [epoch, seq, firstKept, JSON.stringify(choices)];
+    return (await runScript(this.#host, TRIM, [state, log], args)) === 1;
   }
 
   /** @returns whether the request was this epoch's to give */

@@ -16,6 +16,8 @@
  * | createdMs  | by the clock of Redis, as are `startedMs` (first claim) and `endedMs`           |
  * | notify     | channel that is told of new entries of the outbox; empty to write none          |
  * | left       | readers that went away                                                        |
+ * | trimmedTo  | seq of the first event that the log still holds; absent while it holds all      |
+ * | trimmed    | how far each choice had come there, as JSON                                   |
  * | keepMs     | ms to keep it at least after its end                                          |
  */
 export interface Script {
@@ -139,6 +141,24 @@ for i = 4 + nextSeq - firstSeq, #ARGV do
 end
 redis.call('HSET', KEYS[1], 'nextSeq', nextSeq)
 return {'ok', nextSeq, state[4]}`,
+};
+
+/**
+ * Cuts the log of a request that runs, and keeps what has to be known of the part that goes.
+ *
+ * KEYS state, log. ARGV epoch, seq and id of the first event that stays, JSON of its choices there.
+ * @returns 1, or 0 when this writer may not or that part is gone already
+ */
+export const TRIM: Script = {
+  name: 'trim',
+  lua: `
+local state = redis.call('HMGET', KEYS[1], 'status', 'epoch', 'nextSeq', 'trimmedTo')
+local seq = tonumber(ARGV[2])
+if state[1] ~= 'running' or state[2] ~= ARGV[1] then return 0 end
+if seq <= tonumber(state[4] or 0) or seq > tonumber(state[3]) then return 0 end
+redis.call('HSET', KEYS[1], 'trimmedTo', seq, 'trimmed', ARGV[4])
+redis.call('XTRIM', KEYS[2], 'MINID', ARGV[3])
+return 1`,
 };
 
 /**

@@ -67,7 +67,7 @@ export class ScriptedGenerator implements Generator {
     if (this.#generationById.has(job.id)) throw new Error(`${job.id} started twice`);
     const choices = Array.from({ length: numChoices(job) }, (_, index) => {
       const before = published[index];
-      const numTokens = before?.tokenIds.length ?? 0;
+      const numTokens = (before?.numTrimmed ?? 0) + (before?.tokenIds.length ?? 0);
       return { index, numTokens, isOver: before?.finishReason != null };
     });
     this.#generationById.set(job.id, { job, choices, listener, cancelReason: null });

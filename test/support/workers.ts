@@ -25,7 +25,10 @@ export const testQueue = { model: 'scripted', fingerprint: 'fp' };
 export async function openTestWorker(
   url: string,
   generator: Generator,
-  overrides: Partial<ConsumerOptions> & { readonly workerId?: string } = {},
+  overrides: Partial<ConsumerOptions> & {
+    readonly workerId?: string;
+    readonly logRetentionMs?: number;
+  } = {},
 ): Promise<TestWorker> {
   const redis = await connectRedis(url);
   const keys = new Keys();
@@ -35,7 +38,7 @@ export async function openTestWorker(
     isCluster: redis.isCluster,
     retentionMs: 60_000,
   });
-  const { workerId = 'worker', ...rest } = overrides;
+  const { workerId = 'worker', logRetentionMs = 3_600_000, ...rest } = overrides;
   const consumer = new Consumer(
     {
       queue: testQueue,
@@ -47,7 +50,16 @@ export async function openTestWorker(
       quantumTokens: 1024,
       ...rest,
     },
-    { client: redis.command, keys, scripts, generator, log, workerId, maxClaims: 3 },
+    {
+      client: redis.command,
+      keys,
+      scripts,
+      generator,
+      log,
+      workerId,
+      maxClaims: 3,
+      logRetentionMs,
+    },
   );
   const shutdown = new AbortController();
   const over = consumer.run(shutdown.signal).catch((error: unknown) => error);

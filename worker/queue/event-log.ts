@@ -10,11 +10,13 @@ import {
 import { mergeEvents } from '../../shared/protocol/event-merge.ts';
 import { type Job, numChoices } from '../../shared/protocol/job.ts';
 import type { Keys } from '../../shared/protocol/keys.ts';
-import type {
-  CancelReason,
-  EndStatus,
-  RequestScripts,
-  WriteReply,
+import {
+  type CancelReason,
+  decodeTrimmed,
+  type EndStatus,
+  type RequestScripts,
+  type TrimmedChoice,
+  type WriteReply,
 } from '../../shared/protocol/request-scripts.ts';
 import type { RedisClient } from './connection.ts';
 
@@ -33,6 +35,9 @@ export interface EventLogOptions {
   readonly onCancel: (reason: CancelReason) => void;
 }
 
+/** Is told what the log has come to hold. */
+export type OnWritten = (events: readonly RequestEvent[], nextSeq: number) => Promise<void>;
+
 interface Ending {
   readonly status: EndStatus;
 }
@@ -48,6 +53,8 @@ export class EventLog {
   readonly #options: EventLogOptions;
   readonly #end: (end: LogEnd) => void;
   readonly #fail: (error: unknown) => void;
+  /** Set once it is known what the log holds. */
+  onWritten: OnWritten | null = null;
   #nextSeq: number;
   #pending: RequestEvent[] = [];
   #ending: Ending | null = null;
@@ -113,7 +120,8 @@ export class EventLog {
   async #writePending(): Promise<void> {
     const ending = this.#ending;
     const { id, epoch, onCancel } = this.#options;
-    const write = { epoch, firstSeq: this.#nextSeq, payloads: this.#pending.map(encodeEvent) };
+    const events = this.#pending;
+    const write = { epoch, firstSeq: this.#nextSeq, payloads: events.map(encodeEvent) };
     this.#pending = [];
     const reply =
       ending === null
@@ -126,6 +134,7 @@ export class EventLog {
     }
     this.#nextSeq = reply.nextSeq;
     if (reply.cancel !== null) onCancel(reply.cancel);
+    await this.onWritten?.(events, reply.nextSeq);
   }
 }
 
@@ -141,7 +150,12 @@ export async function readPublished(
   keys: Keys,
   job: Job,
 ): Promise<PublishedChoice[]> {
-  const choices = Array.from({ length: numChoices(job) }, () => new ChoiceProgress());
+  const { state } = keys.request(job.id);
+  const trimmed = decodeTrimmed((await client.hget(state, 'trimmed')) ?? '[]');
+  const choices = Array.from(
+    { length: numChoices(job) },
+    (_, choice) => new ChoiceProgress(trimmed[choice]),
+  );
   for (let start = '-'; ; ) {
     const entries = await client.xrange(keys.request(job.id).log, start, '+', 'COUNT', PAGE_SIZE);
     for (const [, fields] of entries) {
@@ -156,9 +170,18 @@ export async function readPublished(
 
 class ChoiceProgress implements PublishedChoice {
   readonly tokenIds: TokenId[] = [];
-  textLength = 0;
-  hasEcho = false;
-  finishReason: FinishReason | null = null;
+  readonly numTrimmed: number;
+  textLength: number;
+  hasEcho: boolean;
+  finishReason: FinishReason | null;
+
+  /** @param trimmed how far it had come where the log begins; absent for a whole log */
+  constructor(trimmed?: TrimmedChoice) {
+    this.numTrimmed = trimmed?.numTokens ?? 0;
+    this.textLength = trimmed?.textLength ?? 0;
+    this.hasEcho = trimmed?.hasEcho ?? false;
+    this.finishReason = trimmed?.finishReason ?? null;
+  }
 
   take(event: EchoEvent | TokensEvent): void {
     if (event.type === 'echo') {

@@ -8,6 +8,7 @@ import type { Log } from '../telemetry/log.ts';
 import type { RedisClient } from './connection.ts';
 import { EventLog, type LogEnd, readPublished } from './event-log.ts';
 import type { GenerationEvent, Generator, PublishedChoice } from './generation.ts';
+import { LogTrimmer } from './log-trimmer.ts';
 import { countLost } from './lost-workers.ts';
 
 export interface RunContext {
@@ -19,6 +20,8 @@ export interface RunContext {
   readonly workerId: string;
   /** Claims in a row that may lead nowhere. */
   readonly maxClaims: number;
+  /** Events of endless requests that are older than this may go. */
+  readonly logRetentionMs: number;
 }
 
 /** `released`: another worker is to claim it. `over`: nothing is left to do here. */
@@ -124,6 +127,7 @@ export class RequestRun {
       return 'dropped';
     }
     for (const choice of published) this.#noteEnd(choice);
+    this.#trim(claim, job, published, eventLog);
     generator.start(job, published, (events) => this.#take(events, claim, eventLog));
     if (claim.cancel !== null) this.cancel(claim.cancel);
     const clearDeadline = this.#watchDeadline(job);
@@ -140,6 +144,20 @@ export class RequestRun {
   #noteEnd({ finishReason }: Pick<PublishedChoice, 'finishReason'>): void {
     if (finishReason === 'cancelled') this.#cutShort ??= 'cancelled';
     if (finishReason === 'deadline') this.#cutShort ??= 'expired';
+  }
+
+  /** Lets the log of an endless request be cut as it grows. */
+  #trim(
+    { epoch, nextSeq }: Claim,
+    { contextPolicy }: Job,
+    published: readonly PublishedChoice[],
+    eventLog: EventLog,
+  ): void {
+    if (contextPolicy.type !== 'sinks') return;
+    const { scripts, logRetentionMs: retentionMs } = this.#context;
+    const rest = { contextPolicy, published, retentionMs, now: Date.now };
+    const trimmer = new LogTrimmer(scripts, { id: this.#id, epoch, nextSeq, ...rest });
+    eventLog.onWritten = (events, seq) => trimmer.addWritten(events, seq);
   }
 
   async #giveBack(epoch: number): Promise<void> {

@@ -1,0 +1,236 @@
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { openRedisTransport, type RedisTransport } from '../../edge/transport/redis-transport.ts';
+import type { RequestId } from '../../shared/ids.ts';
+import { tokensToResume } from '../../shared/protocol/endless.ts';
+import { type EventId, encodeEvent, type RequestEvent } from '../../shared/protocol/event.ts';
+import { encodeJob, type Job } from '../../shared/protocol/job.ts';
+import { Keys } from '../../shared/protocol/keys.ts';
+import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
+import { readPublished } from '../../worker/queue/event-log.ts';
+import { LogTrimmer } from '../../worker/queue/log-trimmer.ts';
+import { jobOf } from '../support/jobs.ts';
+import { openTestRedis, type TestRedis } from '../support/redis.ts';
+import { ScriptedGenerator, scriptedTokenId } from '../support/scripted-generator.ts';
+import { openTestWorker } from '../support/workers.ts';
+
+const keys = new Keys();
+const RETENTION_MS = 6000;
+const contextPolicy = { type: 'sinks', sinkTokens: 4, windowTokens: 1 } as const;
+const numNeeded = tokensToResume(contextPolicy);
+let redis: TestRedis;
+let scripts: RequestScripts;
+let transport: RedisTransport;
+
+beforeAll(async () => {
+  redis = await openTestRedis();
+  transport = await openRedisTransport(redis.url);
+  scripts = new RequestScripts(redis.client, keys, { isCluster: false, retentionMs: 60_000 });
+});
+afterAll(async () => {
+  await transport[Symbol.asyncDispose]();
+  await redis[Symbol.asyncDispose]();
+});
+
+function endlessJob(): Job {
+  return jobOf({ contextPolicy, maxTokens: null });
+}
+
+/** The worker of a test, which says one token at a time by a clock of its own. */
+class Writer {
+  nowMs = 0;
+  #trimmer: LogTrimmer | null = null;
+  #nextSeq = 0;
+  #numTokens = 0;
+  #epoch = 0;
+  readonly #job: Job;
+
+  constructor(job: Job) {
+    this.#job = job;
+  }
+
+  async claim(): Promise<void> {
+    const { id } = this.#job;
+    const claim = await scripts.claim(id, 'w', 2);
+    if (claim.type !== 'claimed') throw new Error(claim.type);
+    const published = await readPublished(redis.client, keys, this.#job);
+    const [choice] = published;
+    this.#nextSeq = claim.nextSeq;
+    this.#epoch = claim.epoch;
+    this.#numTokens = (choice?.numTrimmed ?? 0) + (choice?.tokenIds.length ?? 0);
+    this.#trimmer = new LogTrimmer(scripts, {
+      id,
+      epoch: claim.epoch,
+      nextSeq: claim.nextSeq,
+      contextPolicy,
+      published,
+      retentionMs: RETENTION_MS,
+      now: () => this.nowMs,
+    });
+  }
+
+  /** Says so many tokens, one every `everyMs`. */
+  async say(count: number, everyMs: number): Promise<void> {
+    for (let i = 0; i < count; i += 1) {
+      this.nowMs += everyMs;
+      const tokenId = this.#numTokens;
+      const event: RequestEvent = {
+        type: 'tokens',
+        choice: 0,
+        tokenIds: [tokenId],
+        text: ` ${tokenId}`,
+        logprobs: null,
+        finishReason: null,
+      };
+      const write = { epoch: this.#epoch, firstSeq: this.#nextSeq, payloads: [encodeEvent(event)] };
+      const reply = await scripts.append(this.#job.id, write);
+      expect(reply.type).toBe('ok');
+      this.#nextSeq = reply.nextSeq;
+      this.#numTokens += 1;
+      await this.#trimmer?.addWritten([event], reply.nextSeq);
+    }
+  }
+}
+
+async function writerOf(job: Job): Promise<Writer> {
+  await scripts.create(job.id, encodeJob(job));
+  const writer = new Writer(job);
+  await writer.claim();
+  return writer;
+}
+
+async function keptSeqs(id: RequestId): Promise<number[]> {
+  const entries = await redis.client.xrange(keys.request(id).log, '-', '+');
+  return entries.map(([entryId]) => Number(entryId.split('-')[1]));
+}
+
+function range(start: number, end: number): number[] {
+  return Array.from({ length: end - start }, (_, i) => start + i);
+}
+
+describe('the log of an endless request', () => {
+  it('loses what is older than the retention, and nothing that is younger', async () => {
+    const job = endlessJob();
+    const writer = await writerOf(job);
+    await writer.say(59, 100);
+    expect(await keptSeqs(job.id)).toEqual(range(0, 59));
+    await writer.say(141, 100); // 20 s of it, of which 6 s stay
+
+    const kept = await keptSeqs(job.id);
+    expect(kept).toEqual(range(kept[0]!, 200));
+    expect(kept.length).toBeGreaterThanOrEqual(60);
+    expect(kept.length).toBeLessThanOrEqual(62);
+  });
+
+  it('keeps what a worker needs to take over, however old', async () => {
+    const job = endlessJob();
+    const writer = await writerOf(job);
+    await writer.say(50, RETENTION_MS);
+    expect(await keptSeqs(job.id)).toEqual(range(50 - numNeeded, 50));
+  });
+
+  it('is taken over with the counts of what is gone, and cut further by the next', async () => {
+    const job = endlessJob();
+    const writer = await writerOf(job);
+    await writer.say(50, RETENTION_MS);
+    await writer.claim();
+    const [choice] = await readPublished(redis.client, keys, job);
+    expect(choice).toMatchObject({
+      numTrimmed: 50 - numNeeded,
+      tokenIds: range(50 - numNeeded, 50),
+      textLength: range(0, 50)
+        .map((i) => ` ${i}`)
+        .join('').length,
+      finishReason: null,
+    });
+
+    await writer.say(30, RETENTION_MS);
+    expect(await keptSeqs(job.id)).toEqual(range(80 - numNeeded, 80));
+    const [later] = await readPublished(redis.client, keys, job);
+    expect(later).toMatchObject({
+      numTrimmed: 80 - numNeeded,
+      tokenIds: range(80 - numNeeded, 80),
+    });
+  });
+
+  it('is not cut by a worker that lost it, nor ever put back', async () => {
+    const job = endlessJob();
+    const writer = await writerOf(job);
+    await writer.say(20, 1);
+    const trim = { seq: 5, firstKept: '1-5', choices: [] };
+    expect(await scripts.trim(job.id, { ...trim, epoch: 1 })).toBe(true);
+    expect(await scripts.trim(job.id, { ...trim, epoch: 1, seq: 3, firstKept: '1-3' })).toBe(false);
+    await writer.claim();
+    expect(await scripts.trim(job.id, { ...trim, epoch: 1, seq: 9, firstKept: '1-9' })).toBe(false);
+
+    expect(await keptSeqs(job.id)).toEqual(range(5, 20));
+    expect(await redis.client.hget(keys.request(job.id).state, 'trimmedTo')).toBe('5');
+  });
+});
+
+describe('a reader of a log that was cut', () => {
+  async function readFrom(id: RequestId, after: EventId | null): Promise<number[]> {
+    const stop = new AbortController();
+    const seqs: number[] = [];
+    for await (const { id: eventId } of await transport.open(id, after, stop.signal)) {
+      seqs.push(eventId.seq);
+      if (eventId.seq === 49) stop.abort();
+    }
+    return seqs;
+  }
+
+  it('is told what is gone and where to read on, and can', async () => {
+    const job = endlessJob();
+    const writer = await writerOf(job);
+    await writer.say(50, RETENTION_MS);
+    const oldest = 50 - numNeeded;
+
+    for (const after of [null, { epoch: 1, seq: 3 }, { epoch: 1, seq: oldest - 2 }]) {
+      const reading = readFrom(job.id, after);
+      await expect(reading).rejects.toMatchObject({ code: 'events_trimmed' });
+      await expect(reading).rejects.toThrow(`Last-Event-ID 1-${oldest - 1} `);
+    }
+    expect(await readFrom(job.id, { epoch: 1, seq: oldest - 1 })).toEqual(range(oldest, 50));
+    expect(await readFrom(job.id, { epoch: 1, seq: 47 })).toEqual([48, 49]);
+  });
+});
+
+describe('take-over of a request whose log was cut', () => {
+  it('goes on at the next position', async () => {
+    const dying = new ScriptedGenerator('by-hand');
+    const options = { logRetentionMs: 1 };
+    const killed = await openTestWorker(redis.url, dying, { workerId: 'killed', ...options });
+    const job = jobOf({ contextPolicy, maxTokens: 100_000 });
+    await scripts.create(job.id, encodeJob(job));
+    const stop = new AbortController();
+    const texts: string[] = [];
+    const reading = (async () => {
+      for await (const { event } of await transport.submit(job, stop.signal)) {
+        if (event.type === 'tokens') texts.push(event.text);
+      }
+    })();
+    await dying.started(1);
+    const { state } = keys.request(job.id);
+    await vi.waitFor(
+      async () => {
+        dying.step();
+        expect(Number(await redis.client.hget(state, 'trimmedTo'))).toBeGreaterThan(5);
+      },
+      { timeout: 10_000, interval: 10 },
+    );
+    killed.kill();
+    const heir = new ScriptedGenerator('by-hand');
+    await using _heir = await openTestWorker(redis.url, heir, options);
+    await heir.started(1);
+    const [choice] = heir.starts[0]?.published ?? [];
+    const count = (choice?.numTrimmed ?? 0) + (choice?.tokenIds.length ?? 0) + 5;
+    expect(choice?.numTrimmed).toBeGreaterThan(0);
+    for (let i = 0; i < 5; i += 1) heir.step();
+
+    const all = range(0, count).map((position) => ` ${scriptedTokenId(job, 0, position)}`);
+    await vi.waitFor(() => expect(texts.join('')).toBe(all.join('')), 5000);
+    stop.abort();
+    await reading;
+    heir.cancel(job.id, 'cancelled');
+    while (heir.numRunning > 0) heir.step();
+  });
+});
