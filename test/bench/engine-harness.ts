@@ -1,9 +1,10 @@
 import { InferenceSession } from 'onnxruntime-node';
 import { invariant } from '../../shared/assert.ts';
-import type { RequestId } from '../../shared/ids.ts';
+import type { RequestId, TenantId } from '../../shared/ids.ts';
 import { NOTHING_PUBLISHED } from '../../shared/protocol/generation.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import { createTokenizer, type Tokenizer } from '../../shared/tokenizer.ts';
+import type { PrefixCacheUsage } from '../../worker/cache/prefix-cache.ts';
 import { Engine } from '../../worker/engine/engine.ts';
 import { openModel } from '../../worker/model/open-model.ts';
 import type { ModelRunner } from '../../worker/model/runner.ts';
@@ -88,8 +89,12 @@ export class EngineHarness implements AsyncDisposable {
   }
 
   /** Reads one prompt per row, then decodes all rows together for `numSteps` steps, greedily. */
-  async decode(prompts: readonly (readonly number[])[], numSteps: number): Promise<Decoded> {
-    const jobs = prompts.map((prompt) => this.#toJob(prompt));
+  async decode(
+    prompts: readonly (readonly number[])[],
+    numSteps: number,
+    tenant = jobOf().tenant,
+  ): Promise<Decoded> {
+    const jobs = prompts.map((prompt) => this.#toJob(prompt, tenant));
     const tokenIdsById = new Map<RequestId, number[]>(jobs.map(({ id }) => [id, []]));
     const startMs = performance.now();
     for (const job of jobs) this.#engine.start(job, [NOTHING_PUBLISHED]);
@@ -103,8 +108,14 @@ export class EngineHarness implements AsyncDisposable {
     return { prefillMs, steps, tokenIds: [...tokenIdsById.values()] };
   }
 
-  #toJob(prompt: readonly number[]): Job {
-    return jobOf({ prompts: [[...prompt]], sampling: greedy, maxTokens: null, ignoreEos: true });
+  /** What the cache of prefixes holds. */
+  get prefixUsage(): PrefixCacheUsage {
+    return this.#engine.prefixUsage;
+  }
+
+  #toJob(prompt: readonly number[], tenant: TenantId): Job {
+    const prompts = [[...prompt]];
+    return jobOf({ prompts, tenant, sampling: greedy, maxTokens: null, ignoreEos: true });
   }
 
   async #step(tokenIdsById: ReadonlyMap<RequestId, number[]>): Promise<StepTime> {

@@ -8,8 +8,23 @@ type BlockKey = string;
 
 interface CachedBlock {
   readonly id: number;
+  /** The block before it, or its tenant. */
+  readonly parent: number | TenantId;
   readonly block: FrozenBlock;
 }
+
+/** Memory of a prefix cache, in bytes. */
+export interface PrefixCacheUsage {
+  /** Of blocks and of what they are found by. */
+  readonly held: number;
+  /** Keys and values of blocks that a sequence can still begin with: the rest of what is held is waste. */
+  readonly needed: number;
+}
+
+/** What an entry of a map takes beside its key and value, on a 64-bit machine, and the objects of a block. */
+const ENTRY_BYTES = 256;
+/** The object of one typed array. */
+const ARRAY_BYTES = 128;
 
 /**
  * Blocks of keys and values that were computed before, by the tokens that lead up to and through them. A
@@ -34,6 +49,21 @@ export class PrefixCache {
     return this.#blockByKey.size;
   }
 
+  /** What is held, and for what. */
+  get usage(): PrefixCacheUsage {
+    const ids = new Set(Array.from(this.#blockByKey.values(), ({ id }) => id));
+    let held = 0;
+    let needed = 0;
+    for (const [key, { parent, block }] of this.#blockByKey) {
+      const parts = [...block.keys, ...block.values];
+      const bytes = parts.reduce((sum, { buffer }) => sum + buffer.byteLength, 0);
+      held += bytes + parts.length * ARRAY_BYTES + key.length + ENTRY_BYTES;
+      // A block goes before the one before it, so a parent that is there can be reached itself.
+      if (typeof parent === 'string' || ids.has(parent)) needed += bytes;
+    }
+    return { held, needed };
+  }
+
   /** The longest run of cached blocks that `tokenIds` begins with. */
   match(tenant: TenantId, tokenIds: readonly TokenId[], maxBlocks: number): FrozenBlock[] {
     const chain = this.#chain(tenant, tokenIds, maxBlocks);
@@ -51,8 +81,9 @@ export class PrefixCache {
   add(tenant: TenantId, tokenIds: readonly TokenId[], block: FrozenBlock): void {
     invariant(this.wants(tenant, tokenIds), 'a block that the prefix cache does not want');
     const chain = this.#chain(tenant, tokenIds, tokenIds.length / BLOCK_SIZE);
-    const key = keyOf(chain.at(-1)?.[1].id ?? tenant, tokenIds, tokenIds.length - BLOCK_SIZE);
-    this.#blockByKey.set(key, { id: this.#nextId, block });
+    const parent = chain.at(-1)?.[1].id ?? tenant;
+    const key = keyOf(parent, tokenIds, tokenIds.length - BLOCK_SIZE);
+    this.#blockByKey.set(key, { id: this.#nextId, parent, block });
     this.#nextId += 1;
     this.#touch(chain);
     if (this.numBlocks > this.#maxBlocks) this.#evict();

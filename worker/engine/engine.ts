@@ -6,7 +6,7 @@ import type { Job } from '../../shared/protocol/job.ts';
 import type { NewTokens } from '../cache/bank.ts';
 import { type CacheRow, KvCache } from '../cache/kv-cache.ts';
 import { BLOCK_SIZE, bytesPerToken } from '../cache/layout.ts';
-import { PrefixCache } from '../cache/prefix-cache.ts';
+import { PrefixCache, type PrefixCacheUsage } from '../cache/prefix-cache.ts';
 import type { ModelRunner } from '../model/runner.ts';
 import { buildBatches, type RowRead } from './batch.ts';
 import { Generation, type GenerationContext } from './generation.ts';
@@ -72,6 +72,10 @@ export class Engine {
 
   get numWaiting(): number {
     return this.#scheduler.numWaiting;
+  }
+
+  get prefixUsage(): PrefixCacheUsage {
+    return this.#prefixes.usage;
   }
 
   /** Times that a sequence lost its row before its end. */

@@ -89,6 +89,24 @@ describe('PrefixCache', () => {
     expect(matchOf(cache, alice, 'ab')).toEqual(['a']);
   });
 
+  it('tells what it holds, nearly all of it blocks that can still be found', () => {
+    const floats = 64 * 64;
+    const cache = new PrefixCache({ maxBytes: 5 * floats * 8, blockBytes: floats * 8 });
+    const tokens = Array.from({ length: 40 * 64 }, (_, i) => i);
+    for (let chain = 0; chain < 4; chain += 1) {
+      for (let end = 64; end <= 3 * 64; end += 64) {
+        const prefix = [chain, ...tokens.slice(1, end)];
+        const part = () => [new Float32Array(floats)];
+        if (cache.wants(alice, prefix)) cache.add(alice, prefix, { keys: part(), values: part() });
+      }
+    }
+
+    const { held, needed } = cache.usage;
+    expect(needed).toBe(cache.numBlocks * floats * 8);
+    expect(held).toBeGreaterThan(needed);
+    expect(1 - needed / held).toBeLessThan(0.04);
+  });
+
   it('never gives a wrong block or holds too many over 2,000 random operations', () => {
     const rng = seededRng(80);
     const cache = cacheOf(12);

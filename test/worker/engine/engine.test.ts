@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { toTenantId } from '../../../shared/ids.ts';
 import type { Job } from '../../../shared/protocol/job.ts';
 import { EngineDriver, engineJob, foldChoices, generate } from '../../support/engine-driver.ts';
 import { PLAIN_PARAMS } from '../../support/plain-sampling.ts';
@@ -157,6 +158,29 @@ describe('Engine', () => {
       if (last?.type === 'end') cached.push(last.usage.cachedTokens);
     }
     expect(cached).toEqual([0, 64, 128, 64, 0]);
+  });
+
+  it('computes the prompt of another tenant as if nobody had sent it', async () => {
+    const prompt = promptOf(seededRng(62), 300);
+    const driver = new EngineDriver({ prefixCacheBytes: 1e7 });
+    const worked: { numRead: number; numSteps: number; cached: number }[] = [];
+    for (const name of ['mine', 'yours', 'mine', 'yours']) {
+      const job = engineJob({ prompts: [prompt], maxTokens: 1, tenant: toTenantId(name) });
+      const before = driver.model.calls.length;
+      driver.start(job);
+      await driver.finish();
+      const calls = driver.model.calls.slice(before);
+      const last = driver.eventsOf(job).at(-1);
+      worked.push({
+        numRead: calls.reduce((sum, { numRows, numNewTokens }) => sum + numRows * numNewTokens, 0),
+        numSteps: calls.length,
+        cached: last?.type === 'end' ? last.usage.cachedTokens : -1,
+      });
+    }
+
+    const cold = { numRead: 300, numSteps: 5, cached: 0 };
+    const warm = { numRead: 44, numSteps: 1, cached: 256 };
+    expect(worked).toEqual([cold, cold, warm, warm]);
   });
 
   it('draws differently for each choice, and for the first as if it were the only one', async () => {
