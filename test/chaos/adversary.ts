@@ -12,9 +12,16 @@ const HARM = {
   restartRedis: 1,
   cut: 4,
   delay: 3,
+  killWebhooks: 6,
+  freezeWebhooks: 2,
 } as const;
 
 export type Harm = keyof typeof HARM;
+
+const HARMS = [
+  ...['killWorker', 'freezeWorker', 'stopWorker', 'killEdge', 'killRedis', 'restartRedis'],
+  ...['cut', 'delay', 'killWebhooks', 'freezeWebhooks'],
+] as const satisfies readonly Harm[];
 
 /** Does harm until told to stop, each piece drawn from a seed, and counts it. */
 export class Adversary {
@@ -50,33 +57,19 @@ export class Adversary {
   }
 
   #draw(): Harm {
-    const total = Object.values(HARM).reduce((sum, weight) => sum + weight, 0);
-    let rest = this.#rng() * total;
-    for (const harm of [
-      'killWorker',
-      'freezeWorker',
-      'stopWorker',
-      'killEdge',
-      'killRedis',
-    ] as const) {
+    const isPossible = (harm: Harm) => this.#cluster.webhooks.length > 0 || !/Webhooks$/.test(harm);
+    const harms = HARMS.filter(isPossible);
+    let rest = this.#rng() * harms.reduce((sum, harm) => sum + HARM[harm], 0);
+    for (const harm of harms) {
       rest -= HARM[harm];
       if (rest < 0) return harm;
     }
-    return pickFrom(this.#rng, [
-      'restartRedis',
-      'cut',
-      'cut',
-      'cut',
-      'cut',
-      'delay',
-      'delay',
-      'delay',
-    ]);
+    return 'cut';
   }
 
   /** @returns whether there was something to harm: the last of a kind is left alone */
   #inflict(harm: Harm): boolean {
-    const { workers, edges, relays } = this.#cluster;
+    const { workers, edges, webhooks, relays } = this.#cluster;
     switch (harm) {
       case 'killWorker':
         return this.#hit(workers, (victim) => victim.restart('SIGKILL'));
@@ -88,6 +81,12 @@ export class Adversary {
       }
       case 'killEdge':
         return this.#hit(edges, (victim) => victim.restart('SIGKILL'));
+      case 'killWebhooks':
+        return this.#hit(webhooks, (victim) => victim.restart('SIGKILL'));
+      case 'freezeWebhooks': {
+        const ms = integerFrom(this.#rng, 500, 6000);
+        return this.#hit(webhooks, (victim) => victim.freeze(ms));
+      }
       case 'killRedis':
         return this.#restartRedis('SIGKILL');
       case 'restartRedis':

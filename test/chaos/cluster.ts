@@ -13,13 +13,34 @@ export interface Cluster extends AsyncDisposable {
   readonly edges: readonly Victim[];
   readonly edgeUrls: readonly string[];
   readonly workers: readonly Victim[];
-  /** Between a process and Redis, by the order of `edges` and then `workers`. */
+  readonly webhooks: readonly Victim[];
+  /** Between a process and Redis, by the order of `edges`, `workers` and then `webhooks`. */
   readonly relays: readonly Relay[];
+  /** Of Redis itself, past all relays. */
+  readonly redisUrl: string;
   readonly logFile: string;
   restartRedis(signal: 'SIGKILL' | 'SIGTERM'): Promise<void>;
 }
 
-export async function openCluster(numEdges: number, numWorkers: number): Promise<Cluster> {
+/** A receiver that is away for `AWAY_MS` is one that is away for an hour, by a schedule of days. */
+const WEBHOOKS_ENVIRONMENT = {
+  WEBHOOK_RETRY_SECONDS: '0.3,0.5,1,2,4,8,8,8',
+  WEBHOOK_TIMEOUT_MS: '2000',
+  WEBHOOK_BREAKER_MS: '500',
+  ALLOW_INSECURE_WEBHOOKS: 'true',
+  LOCK_MS: '2000',
+  STALLED_CHECK_MS: '1000',
+  GRACE_MS: '2000',
+};
+export const AWAY_MS = 15_000;
+
+export interface ClusterSize {
+  readonly edges: number;
+  readonly workers: number;
+  readonly webhooks: number;
+}
+
+export async function openCluster(size: ClusterSize): Promise<Cluster> {
   const dir = await mkdtemp(join(tmpdir(), 'rivulet-chaos-'));
   const logFile = join(dir, 'log');
   const stack = new AsyncDisposableStack();
@@ -36,7 +57,7 @@ export async function openCluster(numEdges: number, numWorkers: number): Promise
 
   const edges: Victim[] = [];
   const edgeUrls: string[] = [];
-  for (let i = 0; i < numEdges; i += 1) {
+  for (let i = 0; i < size.edges; i += 1) {
     const edgePort = await freePort();
     edgeUrls.push(`http://127.0.0.1:${edgePort}`);
     const env = {
@@ -44,12 +65,13 @@ export async function openCluster(numEdges: number, numWorkers: number): Promise
       HOST: '127.0.0.1',
       REDIS_URL: await urlOfRedis(),
       DISCONNECT_GRACE_MS: '25000', // the adversary keeps clients from coming back for longer than usual
+      ALLOW_INSECURE_WEBHOOKS: 'true',
     };
     const script = 'edge/node.ts';
     edges.push(new Victim({ name: `edge ${i}`, script, env, logFile, readyLine: /edge_ready/ }));
   }
   const workers: Victim[] = [];
-  for (let i = 0; i < numWorkers; i += 1) {
+  for (let i = 0; i < size.workers; i += 1) {
     const env = {
       REDIS_URL: await urlOfRedis(),
       MODEL_DIR: join(models, 'stories-target'),
@@ -62,7 +84,14 @@ export async function openCluster(numEdges: number, numWorkers: number): Promise
     const readyLine = /worker_ready/;
     workers.push(new Victim({ name: `worker ${i}`, script, env, logFile, readyLine }));
   }
-  for (const victim of [...edges, ...workers]) {
+  const webhooks: Victim[] = [];
+  for (let i = 0; i < size.webhooks; i += 1) {
+    const env = { REDIS_URL: await urlOfRedis(), ...WEBHOOKS_ENVIRONMENT };
+    const script = 'worker/webhooks/main.ts';
+    const readyLine = /webhooks_ready/;
+    webhooks.push(new Victim({ name: `webhooks ${i}`, script, env, logFile, readyLine }));
+  }
+  for (const victim of [...edges, ...workers, ...webhooks]) {
     stack.use(victim);
     await victim.start();
   }
@@ -71,7 +100,9 @@ export async function openCluster(numEdges: number, numWorkers: number): Promise
     edges,
     edgeUrls,
     workers,
+    webhooks,
     relays,
+    redisUrl: `redis://127.0.0.1:${port}`,
     logFile,
     async restartRedis(signal) {
       redis.process.kill(signal);

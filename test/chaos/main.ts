@@ -4,7 +4,10 @@ import { integerFrom, pickFrom, seededRng } from '../support/random.ts';
 import { Adversary } from './adversary.ts';
 import type { Answer } from './answer.ts';
 import { follow, type Outcome } from './client.ts';
-import { type Cluster, openCluster } from './cluster.ts';
+import { AWAY_MS, type Cluster, openCluster } from './cluster.ts';
+import { inParallel } from './in-parallel.ts';
+import { ChaosJobs, isAccounted } from './jobs.ts';
+import { ChaosReceivers } from './receivers.ts';
 import { type ChaosRequest, randomRequest } from './requests.ts';
 
 const NUM_CLIENTS = 12;
@@ -17,19 +20,25 @@ interface Expected {
   readonly answer: Answer;
 }
 
-/** `npm run chaos -- --kills N [--seed S] [--requests R]`: kills, cuts and delays, and compares every byte. */
+/**
+ * `npm run chaos -- --kills N [--seed S] [--requests R] [--jobs J]`: kills, cuts and delays, and compares every byte.
+ * With jobs, every notice of every job is accounted for as well.
+ */
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       kills: { type: 'string', default: '100' },
       seed: { type: 'string', default: '1' },
       requests: { type: 'string', default: '60' },
+      jobs: { type: 'string', default: '0' },
     },
   });
   const numKills = Number(values.kills);
   const seed = Number(values.seed);
   const startMs = performance.now();
-  await using cluster = await openCluster(2, 3);
+  const numJobs = Number(values.jobs);
+  const webhooks = numJobs > 0 ? 2 : 0;
+  await using cluster = await openCluster({ edges: 2, workers: 3, webhooks });
   console.log(`two edges and three workers serve; their log is ${cluster.logFile}`);
 
   const expected = await undisturbed(cluster, Number(values.requests), seed);
@@ -37,25 +46,39 @@ async function main(): Promise<void> {
     `${expected.length} requests answered undisturbed; now ${numKills} kills, seed ${seed}`,
   );
   const adversary = new Adversary(cluster, seededRng(seed));
-  const outcomes = await disturbed(cluster, expected, adversary, { numKills, seed });
+  await using receivers = await ChaosReceivers.open(AWAY_MS);
+  const { edgeUrls, redisUrl } = cluster;
+  const rng = seededRng(seed ^ 0x10b5);
+  const jobs = new ChaosJobs({ edgeUrls, redisUrl, receivers, rng, patienceMs: PATIENCE_MS });
+  const [outcomes] = await Promise.all([
+    disturbed(cluster, expected, adversary, { numKills, seed }),
+    jobs.submit(expected, numJobs),
+  ]);
   const report = {
-    requests: outcomes.length,
-    events: sum(outcomes.map(({ outcome }) => outcome.numEvents)),
-    reconnects: sum(outcomes.map(({ outcome }) => outcome.numReconnects)),
+    ...reportOf(outcomes),
     kills: adversary.numKills,
     kills_by_kind: adversary.killsByKind,
-    lost: sum(outcomes.map(({ outcome }) => outcome.numLost)),
-    duplicated: sum(outcomes.map(({ outcome }) => outcome.numDuplicated)),
-    differing: outcomes.filter(isDiffering).length,
-    failed: outcomes.filter(({ outcome }) => outcome.failure !== null).length,
-    ...pauses(outcomes),
+    ...(await jobs.account()),
     seed,
     seconds: Math.round((performance.now() - startMs) / 1000),
   };
   for (const { expected, outcome } of outcomes) explain(expected, outcome);
   console.log(JSON.stringify(report));
   const isSound = report.lost + report.duplicated + report.differing + report.failed === 0;
-  process.exitCode = isSound && report.requests > 0 ? 0 : 1;
+  process.exitCode = isSound && isAccounted(report) && report.requests > 0 ? 0 : 1;
+}
+
+function reportOf(outcomes: readonly Judged[]) {
+  return {
+    requests: outcomes.length,
+    events: sum(outcomes.map(({ outcome }) => outcome.numEvents)),
+    reconnects: sum(outcomes.map(({ outcome }) => outcome.numReconnects)),
+    lost: sum(outcomes.map(({ outcome }) => outcome.numLost)),
+    duplicated: sum(outcomes.map(({ outcome }) => outcome.numDuplicated)),
+    differing: outcomes.filter(isDiffering).length,
+    failed: outcomes.filter(({ outcome }) => outcome.failure !== null).length,
+    ...pauses(outcomes),
+  };
 }
 
 /** What each request answers when nothing happens. @throws {Error} when one fails even then */
@@ -135,19 +158,6 @@ function pauses(outcomes: readonly Judged[]): { pause_p50_ms: number; pause_p99_
     .sort((a, b) => a - b);
   const at = (share: number) => Math.round(sorted[Math.floor((sorted.length - 1) * share)] ?? 0);
   return { pause_p50_ms: at(0.5), pause_p99_ms: at(0.99) };
-}
-
-async function inParallel<T>(
-  count: number,
-  items: readonly T[],
-  work: (item: T) => Promise<void>,
-): Promise<void> {
-  const rest = items.values();
-  await Promise.all(
-    Array.from({ length: count }, async () => {
-      for (const item of rest) await work(item);
-    }),
-  );
 }
 
 function sum(numbers: readonly number[]): number {

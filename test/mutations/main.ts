@@ -3,13 +3,14 @@ import { DRAFTERS } from './drafters.ts';
 import { SAMPLERS } from './samplers.ts';
 import { SINKS } from './sinks.ts';
 import { VERIFIERS } from './verifiers.ts';
+import { WEBHOOKS } from './webhooks.ts';
 import { Workspace } from './workspace.ts';
 
 /**
- * `npm run mutations`: breaks verifiers, caches, drafters and samplers one way after the other, in a copy of the
+ * `npm run mutations`: breaks verifiers, caches, drafters, samplers and webhooks one way after the other, in a copy of the
  * sources, and says which of them the tests catch. Fails when one survives.
  */
-const mutants = [...VERIFIERS, ...CACHES, ...SINKS, ...DRAFTERS, ...SAMPLERS];
+const mutants = [...VERIFIERS, ...CACHES, ...SINKS, ...DRAFTERS, ...SAMPLERS, ...WEBHOOKS];
 const startMs = performance.now();
 using workspace = new Workspace();
 

@@ -105,7 +105,8 @@ export class DeliveryConsumer implements AsyncDisposable {
 
   async #process(job: QueueJob, token: string | undefined): Promise<void> {
     this.#numTaken += 1;
-    const delivery = deliverySchema.parse(job.data);
+    const { data: delivery } = deliverySchema.safeParse(job.data);
+    if (delivery === undefined) throw new UnrecoverableError('unreadable delivery');
     const { endpoints, records } = this.#context;
     if (!delivery.isRedelivery && (await records.isDisabled(delivery))) {
       return this.#withhold(delivery, job.attemptsMade);
