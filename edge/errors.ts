@@ -43,6 +43,10 @@ export function toErrorBody({ code, message, param }: PlatformError): ErrorBody 
   return { error: { message, type: typeOf(STATUS[code]), param, code } };
 }
 
+export function statusOf(code: ErrorCode): ContentfulStatusCode {
+  return STATUS[code];
+}
+
 /** OpenAI's coarser names for kinds of failure. */
 function typeOf(status: number): string {
   if (status === 401) return 'authentication_error';

@@ -14,7 +14,7 @@ const STOP_WITHIN_MS = 12_000;
 const defaultModelDir = fileURLToPath(new URL('models/stories-target', import.meta.url));
 const defaultDraftDir = fileURLToPath(new URL('models/stories-draft', import.meta.url));
 
-/** `npm start`: a private Redis, the edge, a worker and webhooks, in one terminal, until Ctrl-C. */
+/** `npm start`: a private Redis, the edge, a worker, webhooks and batches, in one terminal, until Ctrl-C. */
 async function main(): Promise<void> {
   const stopped = stopSignal();
   const port = await portToServe(process.env.PORT ?? '8787');
@@ -38,6 +38,7 @@ async function main(): Promise<void> {
     ['worker', 'worker/main.ts'],
     ['edge', 'edge/node.ts'],
     ['webhooks', 'worker/webhooks/main.ts'],
+    ['batches', 'edge/batches-node.ts'],
   ] as const) {
     const part = new Part(name, script, env);
     stack.defer(() => part.stop(STOP_WITHIN_MS));

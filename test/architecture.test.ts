@@ -21,6 +21,11 @@ const WALLS = [
     only: /^(shared|edge)\/|^(hono|zod)(\/|$)/,
   },
   {
+    room: 'edge/batches',
+    knows: 'the queue, but no route',
+    never: /^edge\/(routes|middleware|app|hub|node|workers)/,
+  },
+  {
     room: 'edge/transport',
     knows: 'Redis and nothing of the app',
     only: /^(shared\/|edge\/transport\/|(ioredis|bullmq|zod|cloudflare:workers)$|node:)/,
@@ -70,7 +75,7 @@ const WALLS = [
 ] as const;
 
 /** Files of Node or of Workers alone; the rest of edge runs on both. */
-const EDGE_ENTRIES = /^edge\/(node|workers|hub)[^/]*\.ts$/;
+const EDGE_ENTRIES = /^edge\/(node|workers|hub|batches-node)[^/]*\.ts$/;
 
 function filesOf(room: string): string[] {
   const files = globSync(`${room}/**/*.ts`).filter((file) => !file.includes('node_modules'));
@@ -126,9 +131,10 @@ describe('architecture', () => {
 
   it('reads the environment at the entries alone', () => {
     for (const file of filesOf('{edge,worker,shared}')) {
-      const isEntry = /^(worker\/main|edge\/node|edge\/workers|worker\/webhooks\/main)\.ts$/.test(
-        file,
-      );
+      const isEntry =
+        /^(worker\/main|edge\/node|edge\/workers|edge\/batches-node|worker\/webhooks\/main)\.ts$/.test(
+          file,
+        );
       if (!isEntry) expect(codeOf(file), file).not.toMatch(/\bprocess\.env\b/);
     }
   });

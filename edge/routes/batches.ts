@@ -72,6 +72,7 @@ batches.post('/', async (c) => {
     inputFileId: file.id,
     endpoint: parsed.endpoint,
     metadata: parsed.metadata ?? null,
+    webhook: null,
     createdMs,
     expiresMs: createdMs + COMPLETION_WINDOW_MS,
     outputLifeMs: (parsed.output_expires_after?.seconds ?? options.files.lifeMs / 1000) * 1000,

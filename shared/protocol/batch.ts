@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { TenantId } from '../ids.ts';
+import { webhookSchema } from './webhook.ts';
 
 const batchIdPattern = /^batch_[0-9a-f]{32}$/;
 
@@ -50,6 +51,8 @@ export const batchSpecSchema = z.object({
   inputFileId: z.string(),
   endpoint: z.enum(BATCH_ENDPOINTS),
   metadata: z.record(z.string(), z.string()).nullable(),
+  /** Who is told of its end; `null` for nobody. */
+  webhook: webhookSchema.nullable(),
   createdMs: z.number(),
   /** When what is not done is given up. */
   expiresMs: z.number(),

@@ -1,3 +1,5 @@
+import { runBatch } from '../../edge/batches/batch-run.ts';
+import { createModelCatalog } from '../../edge/catalog.ts';
 import { listen } from '../../edge/node-server.ts';
 import { FakeTransport } from '../support/fake-transport.ts';
 import { describeOpenAiClient } from '../support/openai-conformance.ts';
@@ -8,6 +10,19 @@ describeOpenAiClient('the Node edge over a fake transport', async () => {
   const transport = new FakeTransport(tellStory);
   transport.register(storiesCard, storiesFiles);
   const app = { log: () => {} };
+  const stopped = new AbortController();
+  transport.batches.onCreate = (id) => {
+    void runBatch(id, {
+      transport,
+      batches: transport.batches,
+      catalog: createModelCatalog(),
+      notify: async () => undefined,
+      window: 4,
+      now: Date.now,
+      log: () => undefined,
+      stopped: stopped.signal,
+    });
+  };
   const server = await listen(transport, { port: 0, hostname: '127.0.0.1', app });
   return {
     url: `http://127.0.0.1:${server.port}`,
