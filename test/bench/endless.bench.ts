@@ -16,7 +16,7 @@ import { openModel } from '../../worker/model/open-model.ts';
 import { toOpenedModel } from '../../worker/thread/opened-model.ts';
 import prompts from '../fixtures/prompts.json' with { type: 'json' };
 import type { BenchOptions, BenchResult } from './benchmark.ts';
-import { type Curve, drawChart } from './endless/chart.ts';
+import { drawChart } from './endless/chart.ts';
 import { Measurement, type MeasureOptions, type Stretch } from './endless/measure.ts';
 import { summarize } from './endless/summary.ts';
 
@@ -28,8 +28,8 @@ const SINK_TOKENS = 4;
  * Reads texts without end behind attention sinks, beside the other ways there are.
  *
  * `--option FILE` or `DIR` names texts, `tokens=N` how much of them is read (again from the begin, if they end before),
- * `single=N` how many of each 10,000 are read one at a time, `sampled=N` how many are recomputed, `log=FILE` where every
- * stretch is noted as it comes, and `from=FILE` such a file to sum up in place of measuring.
+ * `single=N` how many of each 10,000 are read one at a time, `sampled=N` how many are recomputed, `every=N`
+ * in which of the stretches, `log=FILE` where every stretch is noted as it comes, and `from=FILE` such a file to sum up in place of measuring.
  */
 export async function run(options: BenchOptions): Promise<BenchResult> {
   const setting = (name: string) =>
@@ -43,6 +43,7 @@ export async function run(options: BenchOptions): Promise<BenchResult> {
       stretchTokens: options.isQuick ? 2000 : 10_000,
       numSingle: Number(setting('single') ?? (options.isQuick ? 200 : 10_000)),
       numRecomputed: Number(setting('sampled') ?? (options.isQuick ? 10 : 200)),
+      comparedEvery: Number(setting('every') ?? 1),
     };
     await measure({ ...options, numTokens, sizes, logPath: setting('log') ?? null }, measured);
   }
@@ -60,7 +61,7 @@ export async function run(options: BenchOptions): Promise<BenchResult> {
 
 interface MeasuredText extends BenchOptions {
   readonly numTokens: number;
-  readonly sizes: Pick<MeasureOptions, 'stretchTokens' | 'numSingle' | 'numRecomputed'>;
+  readonly sizes: Omit<MeasureOptions, 'policy' | 'bosTokenId'>;
   readonly logPath: string | null;
 }
 
@@ -149,12 +150,16 @@ const stretchSchema = z.object({
   numTokens: z.number(),
   sinks: z.number(),
   windowOnly: z.number(),
-  dense: z.number(),
-  recomputed: z.number(),
-  sinksOfRecomputed: z.number(),
   stepMs: z.number(),
-  recomputedMs: z.number(),
   rssBytes: z.number(),
+  compared: z
+    .object({
+      dense: z.number(),
+      recomputed: z.number(),
+      sinksOfRecomputed: z.number(),
+      recomputedMs: z.number(),
+    })
+    .nullable(),
 });
 
 function readLog(path: string): Stretch[] {
@@ -164,19 +169,19 @@ function readLog(path: string): Stretch[] {
 }
 
 function chartOf(stretches: readonly Stretch[]): string {
-  const curves: readonly (Pick<Curve, 'name' | 'color'> & { readonly key: keyof Stretch })[] = [
-    { name: 'window without sinks', color: '#c0392b', key: 'windowOnly' },
-    { name: 'sinks and window', color: '#2471a3', key: 'sinks' },
-    { name: 'recomputed (sampled)', color: '#27ae60', key: 'recomputed' },
-    { name: 'within the limit', color: '#7f8c8d', key: 'dense' },
-  ];
+  const loss: Record<string, { color: string; of: (stretch: Stretch) => number | undefined }> = {
+    'window without sinks': { color: '#c0392b', of: ({ windowOnly }) => windowOnly },
+    'sinks and window': { color: '#2471a3', of: ({ sinks }) => sinks },
+    'recomputed (sampled)': { color: '#27ae60', of: ({ compared }) => compared?.recomputed },
+    'within the limit': { color: '#7f8c8d', of: ({ compared }) => compared?.dense },
+  };
   const title = 'Perplexity per 10,000 tokens, cache of 512';
   return drawChart(
     title,
-    curves.map(({ name, color, key }) => ({
+    Object.entries(loss).map(([name, { color, of }]) => ({
       name,
       color,
-      values: stretches.map((stretch) => Math.exp(stretch[key])),
+      values: stretches.map(of).map((value) => (value === undefined ? null : Math.exp(value))),
     })),
     { numTokens: stretches.at(-1)?.numTokens ?? 0 },
   );

@@ -10,14 +10,21 @@ export interface Stretch {
   readonly numTokens: number;
   readonly sinks: number;
   readonly windowOnly: number;
+  /** Median, of single tokens. */
+  readonly stepMs: number;
+  readonly rssBytes: number;
+  /** `null` for a stretch that is not compared. */
+  readonly compared: Comparison | null;
+}
+
+/** What a stretch is like where its texts are begun anew. */
+export interface Comparison {
   readonly dense: number;
   /** Of the same tokens, some of the stretch. */
   readonly recomputed: number;
   readonly sinksOfRecomputed: number;
-  /** Medians, of single tokens and of tokens with their whole window. */
-  readonly stepMs: number;
+  /** Median, of tokens with their whole window. */
   readonly recomputedMs: number;
-  readonly rssBytes: number;
 }
 
 export interface MeasureOptions {
@@ -28,6 +35,8 @@ export interface MeasureOptions {
   readonly numSingle: number;
   /** Of each stretch, tokens that are predicted from a window that is read anew. */
   readonly numRecomputed: number;
+  /** One stretch of so many is compared with what begins anew. */
+  readonly comparedEvery: number;
 }
 
 const CHUNK = 64;
@@ -44,6 +53,7 @@ export class Measurement {
   /** Of each token of the stretch, by how it was read. */
   readonly #losses: Float64Array;
   #position: number;
+  #numStretches = 0;
 
   /** @param text begins with the sinks */
   constructor(runner: ModelRunner, text: Int32Array, options: MeasureOptions) {
@@ -71,10 +81,16 @@ export class Measurement {
     const end = start + this.#options.stretchTokens;
     const { loss: sinks, stepMs, rssBytes } = await this.#readSinks(start, end);
     const windowOnly = await this.#readWindow(start, end);
-    const dense = await this.#readDense(start, end);
-    const sampled = await this.#recompute(start, end);
+    const isCompared = this.#numStretches % this.#options.comparedEvery === 0;
+    const compared = isCompared ? await this.#compare(start, end) : null;
     this.#position = end;
-    return { numTokens: end, sinks, windowOnly, dense, ...sampled, stepMs, rssBytes };
+    this.#numStretches += 1;
+    return { numTokens: end, sinks, windowOnly, stepMs, rssBytes, compared };
+  }
+
+  async #compare(start: number, end: number): Promise<Comparison> {
+    const dense = await this.#readDense(start, end);
+    return { dense, ...(await this.#recompute(start, end)) };
   }
 
   async #readSinks(start: number, end: number) {

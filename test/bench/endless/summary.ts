@@ -1,6 +1,6 @@
 import { type BenchResult, targetOf } from '../benchmark.ts';
 import { median, sum } from '../statistics.ts';
-import type { Stretch } from './measure.ts';
+import type { Comparison, Stretch } from './measure.ts';
 
 const mean = (values: readonly number[]) => sum(values) / values.length;
 const MAX_ROWS = 20;
@@ -10,25 +10,31 @@ const LEAST_SPEEDUP = 22.2;
 
 /** Perplexities of the whole text, and how steadily it was read. */
 export function summarize(stretches: readonly Stretch[]): Pick<BenchResult, 'tables' | 'targets'> {
-  const perplexity = (name: 'sinks' | 'windowOnly' | 'dense' | 'recomputed') =>
-    Math.exp(mean(stretches.map((stretch) => stretch[name])));
+  const perplexity = (name: 'sinks' | 'windowOnly', of = stretches) =>
+    Math.exp(mean(of.map((stretch) => stretch[name])));
+  const comparisons = comparisonsOf(stretches);
   const excess = mean(
-    stretches.map(({ sinksOfRecomputed, recomputed }) => sinksOfRecomputed - recomputed),
+    comparisons.map(({ sinksOfRecomputed, recomputed }) => sinksOfRecomputed - recomputed),
   );
   const settled = stretches.slice(Math.ceil(stretches.length / 10));
   const parts = cutInto(settled, 5);
-  const speedup = median(stretches.map(({ recomputedMs, stepMs }) => recomputedMs / stepMs));
+  const speedup = median(
+    stretches.flatMap(({ compared, stepMs }) =>
+      compared === null ? [] : [compared.recomputedMs / stepMs],
+    ),
+  );
   return {
     tables: [
       {
         title: 'The whole text',
         columns: ['read', 'perplexity'],
         rows: [
-          ['within the limit, begun anew', perplexity('dense')],
-          ['window without sinks', perplexity('windowOnly')],
-          ['sinks and window', perplexity('sinks')],
-          ['recomputed (some tokens)', perplexity('recomputed')],
-          ['sinks and window (the same)', perplexity('recomputed') * Math.exp(excess)],
+          ['within the limit, begun anew', meanPerplexity(comparisons, 'dense')],
+          ['sinks and window (the same)', perplexity('sinks', stretches.filter(isCompared))],
+          ['recomputed (some tokens)', meanPerplexity(comparisons, 'recomputed')],
+          ['sinks and window (the same)', meanPerplexity(comparisons, 'sinksOfRecomputed')],
+          ['window without sinks, all', perplexity('windowOnly')],
+          ['sinks and window, all', perplexity('sinks')],
         ],
       },
       {
@@ -36,10 +42,10 @@ export function summarize(stretches: readonly Stretch[]): Pick<BenchResult, 'tab
         columns: ['tokens', 'dense', 'window', 'sinks', 'recomputed', 'ms/token', 'RSS MiB'],
         rows: cutInto(stretches, MAX_ROWS).map((part) => [
           part.at(-1)!.numTokens,
-          Math.exp(mean(part.map(({ dense }) => dense))),
-          Math.exp(mean(part.map(({ windowOnly }) => windowOnly))),
-          Math.exp(mean(part.map(({ sinks }) => sinks))),
-          Math.exp(mean(part.map(({ recomputed }) => recomputed))),
+          meanPerplexity(comparisonsOf(part), 'dense'),
+          perplexity('windowOnly', part),
+          perplexity('sinks', part),
+          meanPerplexity(comparisonsOf(part), 'recomputed'),
           median(part.map(({ stepMs }) => stepMs)),
           median(part.map(({ rssBytes }) => rssBytes)) / 2 ** 20,
         ]),
@@ -57,6 +63,23 @@ export function summarize(stretches: readonly Stretch[]): Pick<BenchResult, 'tab
       targetOf('spread of time per token', spreadOf(parts, 'stepMs'), '<=', 0.05),
     ],
   };
+}
+
+function isCompared({ compared }: Stretch): boolean {
+  return compared !== null;
+}
+
+function comparisonsOf(stretches: readonly Stretch[]): Comparison[] {
+  return stretches.flatMap(({ compared }) => (compared === null ? [] : [compared]));
+}
+
+/** @returns `null` of none */
+function meanPerplexity(
+  comparisons: readonly Comparison[],
+  name: 'dense' | 'recomputed' | 'sinksOfRecomputed',
+): number | null {
+  if (comparisons.length === 0) return null;
+  return Math.exp(mean(comparisons.map((comparison) => comparison[name])));
 }
 
 /** By how much the largest median of the parts is above the least. */
