@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { getRequestListener } from '@hono/node-server';
-import { type AppOptions, createApp } from './app.ts';
+import type { Hono } from 'hono';
+import { type AppEnv, type AppOptions, createApp } from './app.ts';
 import type { Transport } from './transport/transport.ts';
 
 export interface ServerOptions {
@@ -9,6 +10,8 @@ export interface ServerOptions {
   readonly port: number;
   readonly hostname: string;
   readonly app: Partial<Omit<AppOptions, 'shutdown'>>;
+  /** Adds what only Node serves. */
+  readonly extend?: (app: Hono<AppEnv>) => void;
 }
 
 /** The app, listening. */
@@ -22,6 +25,7 @@ export interface EdgeServer {
 export async function listen(transport: Transport, options: ServerOptions): Promise<EdgeServer> {
   const cut = new AbortController();
   const app = createApp(() => transport, { ...options.app, shutdown: cut.signal });
+  options.extend?.(app);
   const server = createServer(getRequestListener(app.fetch));
   let isClosing = false;
   server.on('request', (_, response) => {

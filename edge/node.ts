@@ -1,12 +1,17 @@
 import { once } from 'node:events';
+import type { Hono } from 'hono';
+import type { AppEnv } from './app.ts';
 import { loadConfig } from './config.ts';
 import { consoleLog } from './log.ts';
+import { type BoardOptions, createBoard, loadBoardConfig } from './node-board.ts';
 import { listen } from './node-server.ts';
-import { openRedisTransport } from './transport/redis-transport.ts';
+import { connectRedis } from './transport/redis-connection.ts';
+import { openRedisTransport, type RedisTransport } from './transport/redis-transport.ts';
 
 /** `npm run edge`: serves until told to stop, then lets streams end. A second signal ends it at once. */
 async function main(): Promise<void> {
   const config = loadConfig(process.env);
+  const board = loadBoardConfig(process.env);
   const shutdown = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => shutdown.abort());
@@ -14,11 +19,22 @@ async function main(): Promise<void> {
 
   const { redisUrl, maxQueued } = config;
   await using transport = await openRedisTransport(redisUrl, { maxQueued });
-  const server = await listen(transport, config);
+  const extend = board === null ? {} : { extend: await openBoard(redisUrl, transport, board) };
+  const server = await listen(transport, { ...config, ...extend });
   consoleLog('edge_ready', { port: server.port });
   if (!shutdown.signal.aborted) await once(shutdown.signal, 'abort');
   await server.close(config.graceMs);
   consoleLog('edge_stopped', {});
+}
+
+/** On a connection of its own, so that an operator's look delays nobody. */
+async function openBoard(redisUrl: string, transport: RedisTransport, options: BoardOptions) {
+  const { command, subscriber } = await connectRedis(redisUrl);
+  subscriber.disconnect();
+  const board = createBoard(command, transport, options);
+  return (app: Hono<AppEnv>) => {
+    app.route(options.path, board);
+  };
 }
 
 try {

@@ -22,6 +22,7 @@ export interface ServiceOptions {
 
 export interface BenchService extends AsyncDisposable {
   readonly urls: ReadonlyMap<EdgeKind, string>;
+  readonly redisUrl: string;
 }
 
 /** What name clients call the model by. */
@@ -46,7 +47,7 @@ export async function openService(options: ServiceOptions): Promise<BenchService
   }
   for (const url of urls.values()) await untilServed(url);
   const owned = stack.move();
-  return { urls, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { urls, redisUrl: redis.url, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 function start(script: string, env: NodeJS.ProcessEnv): AsyncDisposable {
