@@ -9,8 +9,11 @@ import { nameRequest } from './middleware/request-id.ts';
 import { batches } from './routes/batches.ts';
 import { chat } from './routes/chat.ts';
 import { completions } from './routes/completions.ts';
+import { deliveries } from './routes/deliveries.ts';
+import { deadLetters, events } from './routes/events.ts';
 import { files } from './routes/files.ts';
 import { health } from './routes/health.ts';
+import { jobs } from './routes/jobs.ts';
 import { models } from './routes/models.ts';
 import { requests } from './routes/requests.ts';
 import type { Transport } from './transport/transport.ts';
@@ -25,10 +28,21 @@ export interface FileLimits {
   readonly lifeMs: number;
 }
 
+/** What holds for webhooks before anything is sent to them. */
+export interface WebhookOptions {
+  /** For development: plain http, and addresses of this machine and its network. */
+  readonly isInsecureAllowed: boolean;
+  /** Theirs are signed with a secret of the operator's; for others' one is drawn. */
+  readonly tenantsWithSecret: ReadonlySet<string>;
+}
+
 export interface AppOptions {
   /** Longest body that is read, in bytes. */
   readonly maxBodyBytes: number;
   readonly files: FileLimits;
+  readonly webhooks: WebhookOptions;
+  /** How long a background request is kept after its end. */
+  readonly jobRetentionMs: number;
   /** How long a stream may be silent before a comment line keeps it alive. */
   readonly heartbeatMs: number;
   /** How long a client that went away may take to come back before its request is cancelled. */
@@ -62,6 +76,8 @@ const EXPOSED_HEADERS = [
   'x-seed',
   'x-ignored-parameters',
   'retry-after',
+  'preference-applied',
+  'location',
   'content-type',
 ];
 
@@ -73,6 +89,8 @@ export const defaultOptions: AppOptions = {
     maxTenantBytes: 1_000_000_000,
     lifeMs: 30 * 86_400_000,
   },
+  webhooks: { isInsecureAllowed: false, tenantsWithSecret: new Set() },
+  jobRetentionMs: 24 * 3_600_000,
   heartbeatMs: 15_000,
   disconnectGraceMs: 0,
   apiKeys: null,
@@ -112,6 +130,10 @@ export function createApp(
   app.route('/v1/chat/completions', chat);
   app.route('/v1/files', files);
   app.route('/v1/batches', batches);
+  app.route('/v1/jobs', jobs);
+  app.route('/v1/jobs', deliveries);
+  app.route('/v1/events', events);
+  app.route('/v1/dead_letters', deadLetters);
   app.route('/v1/models', models);
   app.route('/v1/requests', requests);
   return app;

@@ -31,6 +31,16 @@ export const appEnvironmentSchema = z.object({
   MAX_FILES_BYTES: z.coerce.number().int().min(1024).default(1_000_000_000),
   /** How long a file is kept that says nothing about it. */
   FILE_LIFE_DAYS: z.coerce.number().positive().max(365).default(30),
+  /** How long a job is kept after its end. */
+  JOB_RETENTION_MS: z.coerce
+    .number()
+    .int()
+    .min(1000)
+    .default(24 * 3_600_000),
+  /** For development: webhooks over http, and to addresses of this machine. */
+  ALLOW_INSECURE_WEBHOOKS: z.stringbool().default(false),
+  /** As the process that delivers webhooks has it: `tenant:whsec_...` pairs, joined by commas. */
+  WEBHOOK_SECRETS: z.string().default(''),
   HEARTBEAT_MS: z.coerce.number().int().min(1).default(15_000),
   /** A client that went away may come back within this time; then its request is cancelled. */
   DISCONNECT_GRACE_MS: z.coerce.number().int().min(0).max(25_000).default(5000),
@@ -46,6 +56,12 @@ const environmentSchema = appEnvironmentSchema.extend({
   GRACE_MS: z.coerce.number().int().min(0).default(10_000),
 });
 
+/** The secrets themselves are not wanted here. */
+function tenantsOf(secrets: string): ReadonlySet<string> {
+  const pairs = secrets.split(',').filter((pair) => pair.includes(':'));
+  return new Set(pairs.map((pair) => pair.slice(0, pair.lastIndexOf(':')).trim()));
+}
+
 export function toAppOptions(env: z.infer<typeof appEnvironmentSchema>) {
   return {
     apiKeys: env.API_KEYS ?? null,
@@ -56,6 +72,11 @@ export function toAppOptions(env: z.infer<typeof appEnvironmentSchema>) {
       maxTenantBytes: env.MAX_FILES_BYTES,
       lifeMs: env.FILE_LIFE_DAYS * 86_400_000,
     },
+    webhooks: {
+      isInsecureAllowed: env.ALLOW_INSECURE_WEBHOOKS,
+      tenantsWithSecret: tenantsOf(env.WEBHOOK_SECRETS),
+    },
+    jobRetentionMs: env.JOB_RETENTION_MS,
     heartbeatMs: env.HEARTBEAT_MS,
     disconnectGraceMs: env.DISCONNECT_GRACE_MS,
   } as const;

@@ -22,7 +22,7 @@ export async function firstJobOf(c: Context<AppEnv>, job: Job, body: unknown): P
   checkKey(key);
   const { tenant, transport } = c.var;
   const digest = await sha256(JSON.stringify([c.req.path, body]));
-  const keptJob = { ...job, keepMs: KEY_LIFE_MS };
+  const keptJob = { ...job, keepMs: Math.max(job.keepMs ?? 0, KEY_LIFE_MS) };
   const reservation = { tenant, key: await sha256(key), digest, id: job.id, lifeMs: KEY_LIFE_MS };
   const id = await transport.reserve(reservation);
   if (id === job.id) return keptJob;

@@ -1,24 +1,27 @@
 import type { Context } from 'hono';
+import { z } from 'zod';
 import { PlatformError } from '../../shared/errors.ts';
 import { collect, toErrorOptions } from '../../shared/openai/collect.ts';
 import type { LoggedEvent } from '../../shared/protocol/event.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import type { GenerationRequest, ParsedRequest } from '../../shared/protocol/request.ts';
+import { parseFields } from '../../shared/protocol/request-issues.ts';
+import { metadataSchema } from '../../shared/protocol/webhook-request.ts';
 import { abandon } from '../abandon.ts';
+import { admit, setJobHeaders } from '../admit.ts';
 import type { AppEnv } from '../app.ts';
 import { readJson } from '../body.ts';
 import { Connection } from '../connection.ts';
 import { toPlatformError } from '../errors.ts';
 import { firstJobOf } from '../idempotency.ts';
-import { createJob } from '../job.ts';
+import { answerInBackground } from '../jobs/background.ts';
 import { toFrames } from '../stream/frames.ts';
 import { continued, IDLE, orIdle } from '../stream/idle.ts';
 import { createSseBody, SSE_HEADERS } from '../stream/sse.ts';
 
 type Parse = (body: unknown) => ParsedRequest<GenerationRequest>;
 
-/** Names that `x-ignored-parameters` has room for. */
-const MAX_IGNORED_NAMES = 32;
+const metadataOnlySchema = z.object({ metadata: metadataSchema.nullish() });
 
 /** For the log of a proxy: nobody is left to read it. */
 const CLIENT_LEFT = 499;
@@ -27,25 +30,15 @@ const CLIENT_LEFT = 499;
 export async function generate(c: Context<AppEnv>, parse: Parse): Promise<Response> {
   const body = await readJson(c.req.raw, c.var.options.maxBodyBytes);
   const { request, ignored } = parse(body);
-  const job = await firstJobOf(c, await admit(c, request), body);
-  c.header('x-seed', String(job.sampling.seed));
-  if (ignored.length > 0) c.header('x-ignored-parameters', toNameList(ignored));
+  const own = await admit(c, request);
+  if (request.isBackground) {
+    const { metadata } = parseFields(metadataOnlySchema, body);
+    const envelope = { webhook: request.webhook, metadata: metadata ?? {} };
+    return answerInBackground(c, own, { envelope, body, ignored });
+  }
+  const job = await firstJobOf(c, own, body);
+  setJobHeaders(c, job, ignored);
   return await submit(c, job);
-}
-
-async function admit(c: Context<AppEnv>, request: GenerationRequest): Promise<Job> {
-  const { catalog, options, requestId, tenant, transport } = c.var;
-  const card = await catalog.find(transport, request.model);
-  const tools = await catalog.textTools(transport, card);
-  const nowMs = options.now();
-  return createJob(request, {
-    id: requestId,
-    tenant,
-    card,
-    tools,
-    nowMs,
-    drawSeed: options.drawSeed,
-  });
 }
 
 async function submit(c: Context<AppEnv>, job: Job): Promise<Response> {
@@ -88,12 +81,4 @@ async function streamed(
   });
   const { leave: onDisconnect, finish: onEnd } = connection;
   return c.body(createSseBody(frames, { heartbeatMs, onDisconnect, onEnd }), 200, SSE_HEADERS);
-}
-
-/** Names come from the client; a header has no room for all of them, nor for every character. */
-function toNameList(names: readonly string[]): string {
-  return names
-    .slice(0, MAX_IGNORED_NAMES)
-    .map((name) => encodeURIComponent(name.toWellFormed().slice(0, 64).toWellFormed()))
-    .join(', ');
 }

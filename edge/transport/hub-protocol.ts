@@ -1,6 +1,5 @@
 import { z } from 'zod';
 import { ERROR_CODES, PlatformError } from '../../shared/errors.ts';
-import { isRequestId, type RequestId, type TenantId } from '../../shared/ids.ts';
 import {
   decodeEvent,
   encodeEvent,
@@ -10,12 +9,9 @@ import {
 } from '../../shared/protocol/event.ts';
 import { jobSchema } from '../../shared/protocol/job.ts';
 import { modelCardSchema } from '../../shared/protocol/model-card.ts';
+import { jobCallSchema } from './jobs-protocol.ts';
+import { requestIdSchema, tenantSchema } from './state-protocol.ts';
 import { storeCallSchema } from './stores-protocol.ts';
-import { REQUEST_STATUSES } from './transport.ts';
-
-export const requestIdSchema = z.custom<RequestId>(
-  (id) => typeof id === 'string' && isRequestId(id),
-);
 
 const eventIdSchema = z.object({ epoch: z.int().nonnegative(), seq: z.int().nonnegative() });
 
@@ -23,7 +19,7 @@ const eventIdSchema = z.object({ epoch: z.int().nonnegative(), seq: z.int().nonn
 const streamIdSchema = z.string();
 
 const reservationSchema = z.object({
-  tenant: z.custom<TenantId>((tenant) => typeof tenant === 'string'),
+  tenant: tenantSchema,
   key: z.string(),
   digest: z.string(),
   id: requestIdSchema,
@@ -53,6 +49,7 @@ export const hubCallSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('cancelUnread'), id: requestIdSchema, numLeft: z.int() }),
   z.object({ type: z.literal('ping') }),
   z.object({ type: z.literal('store'), call: storeCallSchema }),
+  z.object({ type: z.literal('jobs'), call: jobCallSchema }),
 ]);
 
 export type HubCall = z.infer<typeof hubCallSchema>;
@@ -64,15 +61,6 @@ export type HubPlainCall = Exclude<HubCall, HubStreamCall>;
 export const servedModelsSchema = z.array(
   z.object({ card: modelCardSchema, numWorkers: z.int().nonnegative() }),
 );
-
-export const requestStateSchema = z
-  .object({
-    id: requestIdSchema,
-    status: z.enum(REQUEST_STATUSES),
-    job: jobSchema,
-    epoch: z.int().nonnegative(),
-  })
-  .nullable();
 
 const errorSchema = z.object({
   code: z.enum(ERROR_CODES),

@@ -7,6 +7,7 @@ import {
   type HubStreamCall,
   hubCallSchema,
 } from './hub-protocol.ts';
+import { answerJobs } from './jobs-protocol.ts';
 import { answerStore } from './stores-protocol.ts';
 import type { Transport } from './transport.ts';
 
@@ -101,6 +102,8 @@ function answer(transport: Transport, call: HubPlainCall): Promise<unknown> {
       return transport.ping();
     case 'store':
       return answerStore(transport, call.call);
+    case 'jobs':
+      return answerJobs(transport.jobs, call.call);
   }
 }
 

@@ -13,11 +13,12 @@ import {
   type HubPlainCall,
   type HubStreamCall,
   linesOf,
-  requestIdSchema,
-  requestStateSchema,
   servedModelsSchema,
 } from './hub-protocol.ts';
+import type { JobStore } from './jobs.ts';
+import { createHubJobs } from './jobs-protocol.ts';
 import { unavailable } from './reach.ts';
+import { requestIdSchema, requestStateSchema } from './state-protocol.ts';
 import { type AskStore, createHubBatches, createHubFiles } from './stores-protocol.ts';
 import type { RequestState, Reservation, ServedModel, Transport } from './transport.ts';
 
@@ -42,6 +43,7 @@ const RETRY_MS = 50;
 export class HubTransport implements Transport {
   readonly files: FileStore;
   readonly batches: BatchStore;
+  readonly jobs: JobStore;
   readonly #numHubs: number;
   readonly #send: SendToHub;
   /** For what concerns no request: one for each of us, so that they spread over the hubs. */
@@ -57,6 +59,9 @@ export class HubTransport implements Transport {
       this.#ask(this.#anyHub, { type: 'store', call }, schema);
     this.files = createHubFiles(ask);
     this.batches = createHubBatches(ask);
+    this.jobs = createHubJobs((call, schema) =>
+      this.#ask(this.#anyHub, { type: 'jobs', call }, schema),
+    );
   }
 
   models(): Promise<readonly ServedModel[]> {
@@ -84,11 +89,11 @@ export class HubTransport implements Transport {
   }
 
   request(id: RequestId): Promise<RequestState | null> {
-    return this.#ask(this.#hubOf(id), { type: 'request', id }, requestStateSchema);
+    return this.#ask(this.#hubOf(id), { type: 'request', id }, requestStateSchema.nullable());
   }
 
   cancel(id: RequestId): Promise<RequestState | null> {
-    return this.#ask(this.#hubOf(id), { type: 'cancel', id }, requestStateSchema);
+    return this.#ask(this.#hubOf(id), { type: 'cancel', id }, requestStateSchema.nullable());
   }
 
   noteLeft(id: RequestId): Promise<number> {

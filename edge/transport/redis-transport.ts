@@ -2,42 +2,27 @@ import { Cluster } from 'ioredis';
 import { z } from 'zod';
 import { PlatformError } from '../../shared/errors.ts';
 import { type RequestId, toRequestId } from '../../shared/ids.ts';
-import { eventsOfUnbegun } from '../../shared/protocol/cancelled.ts';
-import {
-  type EventId,
-  encodeEvent,
-  encodeEventId,
-  type LoggedEvent,
-} from '../../shared/protocol/event.ts';
-import { decodeJob, encodeJob, isNotified, type Job } from '../../shared/protocol/job.ts';
+import { type EventId, encodeEventId, type LoggedEvent } from '../../shared/protocol/event.ts';
+import type { Job } from '../../shared/protocol/job.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
 import {
   decodeModelCard,
   type TokenizerFiles,
   tokenizerFilesSchema,
 } from '../../shared/protocol/model-card.ts';
-import {
-  type CancelReason,
-  RequestScripts,
-  runScript,
-} from '../../shared/protocol/request-scripts.ts';
+import { RequestScripts, runScript } from '../../shared/protocol/request-scripts.ts';
 import { SERVED_MODELS } from '../../shared/protocol/scripts.ts';
-import { DEFAULT_MAX_QUEUED, refusalOf } from './admission.ts';
+import { DEFAULT_MAX_QUEUED } from './admission.ts';
 import { RedisBatches } from './batches.ts';
 import { EventReader, type EventSource } from './event-reader.ts';
 import { RedisFiles } from './files.ts';
 import { Reach, unavailable } from './reach.ts';
 import { connectRedis, type RedisClient, type RedisConnections } from './redis-connection.ts';
+import { RedisJobs } from './redis-jobs.ts';
+import { RequestIntake } from './request-intake.ts';
 import { RequestQueues } from './request-queues.ts';
 import { Subscriptions } from './subscriptions.ts';
-import {
-  REQUEST_STATUSES,
-  type RequestState,
-  type RequestStatus,
-  type Reservation,
-  type ServedModel,
-  type Transport,
-} from './transport.ts';
+import type { RequestState, Reservation, ServedModel, Transport } from './transport.ts';
 
 export interface RedisTransportOptions {
   /** Where every name in Redis begins. */
@@ -68,6 +53,7 @@ export async function openRedisTransport(
 export class RedisTransport implements Transport, AsyncDisposable {
   readonly files: RedisFiles;
   readonly batches: RedisBatches;
+  readonly jobs: RedisJobs;
   readonly #connections: RedisConnections;
   readonly #client: RedisClient;
   readonly #keys: Keys;
@@ -76,7 +62,7 @@ export class RedisTransport implements Transport, AsyncDisposable {
   readonly #scripts: RequestScripts;
   readonly #subscriptions: Subscriptions;
   readonly #queues: RequestQueues;
-  readonly #maxQueued: number;
+  readonly #intake: RequestIntake;
 
   constructor(connections: RedisConnections, options: RedisTransportOptions = {}) {
     const { command, subscriber, isCluster } = connections;
@@ -89,7 +75,17 @@ export class RedisTransport implements Transport, AsyncDisposable {
     this.#scripts = new RequestScripts(command, this.#keys, { isCluster, retentionMs });
     this.#subscriptions = new Subscriptions(subscriber, { isCluster });
     this.#queues = new RequestQueues(command, this.#reach, this.#keys);
-    this.#maxQueued = options.maxQueued ?? DEFAULT_MAX_QUEUED;
+    const maxQueued = options.maxQueued ?? DEFAULT_MAX_QUEUED;
+    const context = {
+      client: command,
+      reach: this.#reach,
+      keys: this.#keys,
+      scripts: this.#scripts,
+      queues: this.#queues,
+      maxQueued,
+    };
+    this.#intake = new RequestIntake(context);
+    this.jobs = new RedisJobs(context, this.#intake);
     this.files = new RedisFiles(command, this.#reach, this.#keys);
     this.batches = new RedisBatches(command, { reach: this.#reach, keys: this.#keys }, (id) =>
       this.#queues.addTo(this.#keys.batchQueue, id),
@@ -118,14 +114,8 @@ export class RedisTransport implements Transport, AsyncDisposable {
   async submit(job: Job, signal: AbortSignal): Promise<AsyncIterable<LoggedEvent>> {
     const from = { after: null, hasPast: false };
     const { reader, leave } = await this.#listen(job.id, from, signal, async (reader) => {
-      await this.#admit(job);
-      const isNew = await this.#reach.call(() =>
-        this.#scripts.create(job.id, encodeJob(job), {
-          keepMs: job.keepMs,
-          isNotified: isNotified(job),
-        }),
-      );
-      if (!isNew) reader.onGap();
+      await this.#intake.admit(job);
+      if (!(await this.#intake.create(job))) reader.onGap();
     });
     try {
       await this.#queues.add(job);
@@ -147,7 +137,7 @@ export class RedisTransport implements Transport, AsyncDisposable {
   ): Promise<AsyncIterable<LoggedEvent>> {
     const from = { after, hasPast: true };
     const { reader, leave } = await this.#listen(id, from, signal, async (reader) => {
-      const stage = await this.#stageOf(id);
+      const stage = await this.#intake.stageOf(id);
       if (stage === 'gone') throw new PlatformError('not_found', `no request ${id} is kept`);
       if (stage === 'ended') reader.onEnded();
     });
@@ -189,20 +179,14 @@ export class RedisTransport implements Transport, AsyncDisposable {
     return counts.reduce((sum, count) => sum + count, 0);
   }
 
-  async request(id: RequestId): Promise<RequestState | null> {
-    const { state } = this.#keys.request(id);
-    const fields = await this.#reach.call(() =>
-      this.#client.hmget(state, 'status', 'job', 'epoch'),
-    );
-    const [status, job, epoch] = fields;
-    if (!status || !job) return null;
-    return { id, status: toStatus(status), job: decodeJob(job), epoch: Number(epoch) };
+  request(id: RequestId): Promise<RequestState | null> {
+    return this.#intake.find(id);
   }
 
   async cancel(id: RequestId): Promise<RequestState | null> {
     const state = await this.request(id);
     if (state === null) return null;
-    await this.#cancel(state.job, 'cancelled');
+    await this.#intake.cancel(state.job, 'cancelled');
     return this.request(id);
   }
 
@@ -247,30 +231,8 @@ export class RedisTransport implements Transport, AsyncDisposable {
         );
         return entries.map(([entryId, fields]) => [entryId, fields[1] ?? ''] as const);
       },
-      stage: () => this.#stageOf(id),
+      stage: () => this.#intake.stageOf(id),
     };
-  }
-
-  async #stageOf(id: RequestId): Promise<'open' | 'ended' | 'gone'> {
-    const status = await this.#reach.call(() =>
-      this.#client.hget(this.#keys.request(id).state, 'status'),
-    );
-    if (status === null) return 'gone';
-    return status === 'queued' || status === 'running' ? 'open' : 'ended';
-  }
-
-  /** Concurrent calls see the same queue: together they may fill it beyond its bound, each by one. */
-  async #admit(job: Job): Promise<void> {
-    const refusal = refusalOf(job, await this.#queues.loadFor(job), this.#maxQueued);
-    if (refusal === null) return;
-    const isKnown = (await this.#stageOf(job.id)) !== 'gone';
-    if (!isKnown) throw refusal;
-  }
-
-  async #cancel(job: Job, reason: CancelReason): Promise<void> {
-    const payloads = eventsOfUnbegun(job, reason, Date.now()).map(encodeEvent);
-    const end = await this.#reach.call(() => this.#scripts.cancel(job.id, reason, payloads));
-    if (end === 'ended') await this.#queues.remove(job);
   }
 
   /** Ends a request that no worker has begun in time; a worker ends what it has begun. */
@@ -278,7 +240,7 @@ export class RedisTransport implements Transport, AsyncDisposable {
     if (job.deadlineMs === null) return () => undefined;
     const restMs = Math.min(Math.max(job.deadlineMs - Date.now(), 0), MAX_TIMER_MS);
     const timer = setTimeout(() => {
-      this.#cancel(job, 'deadline').catch(() => undefined); // the worker that claims it will do so
+      this.#intake.cancel(job, 'deadline').catch(() => undefined); // the worker that claims it will do so
     }, restMs);
     return () => clearTimeout(timer);
   }
@@ -300,12 +262,4 @@ function untilOver(
       leave();
     }
   })();
-}
-
-function toStatus(text: string): RequestStatus {
-  const status = REQUEST_STATUSES.find((known) => known === text);
-  if (status === undefined) {
-    throw new PlatformError('protocol_mismatch', `unknown status: ${text}`);
-  }
-  return status;
 }

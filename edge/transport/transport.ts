@@ -5,6 +5,7 @@ import type { ModelCard, TokenizerFiles } from '../../shared/protocol/model-card
 import { END_STATUSES } from '../../shared/protocol/request-scripts.ts';
 import type { BatchStore } from './batches.ts';
 import type { FileStore } from './files.ts';
+import type { JobStore } from './jobs.ts';
 
 /** A registered model, under one of the fingerprints that serve it. */
 export interface ServedModel {
@@ -22,6 +23,13 @@ export interface RequestState {
   readonly job: Job;
   /** How often a worker has claimed it. */
   readonly epoch: number;
+  /** By the clock of Redis; `null` for what has not happened. */
+  readonly timesMs: {
+    readonly created: number;
+    /** Its first claim. */
+    readonly started: number | null;
+    readonly ended: number | null;
+  };
 }
 
 /** A client's name for one of its calls, so that a retry is not a second request. */
@@ -40,6 +48,7 @@ export interface Reservation {
 export interface Transport {
   readonly files: FileStore;
   readonly batches: BatchStore;
+  readonly jobs: JobStore;
 
   /** Every model ever registered, one entry for each fingerprint. */
   models(): Promise<readonly ServedModel[]>;

@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import type { Webhook } from './webhook.ts';
+import { webhookRequestSchema } from './webhook-request.ts';
 
 /** Bounds of what a request may ask for, whatever the model. */
 export const LIMITS = {
@@ -57,6 +59,8 @@ export const commonFields = {
   context_policy: z.enum(['stop', 'sinks']).default('stop'),
   sink_tokens: z.int().min(0).optional(),
   window_tokens: z.int().min(1).optional(),
+  background: z.boolean().default(false),
+  webhook: webhookRequestSchema.optional(),
 } as const;
 
 const commonSchema = z.object(commonFields);
@@ -92,6 +96,9 @@ export interface GenerationOptions {
     readonly sinkTokens: number | null;
     readonly windowTokens: number | null;
   };
+  /** Nobody waits for the answer. */
+  readonly isBackground: boolean;
+  readonly webhook: Webhook | null;
 }
 
 export function toGenerationOptions(fields: CommonFields): GenerationOptions {
@@ -123,5 +130,7 @@ export function toGenerationOptions(fields: CommonFields): GenerationOptions {
       sinkTokens: fields.sink_tokens ?? null,
       windowTokens: fields.window_tokens ?? null,
     },
+    isBackground: fields.background,
+    webhook: fields.webhook ?? null,
   };
 }

@@ -36,7 +36,13 @@ export function parseChatRequest(body: unknown): ParsedRequest<ChatRequest> {
 
 type Common = Pick<
   z.infer<typeof completionSchema>,
-  'stream' | 'stream_options' | 'context_policy' | 'sink_tokens' | 'window_tokens'
+  | 'stream'
+  | 'stream_options'
+  | 'background'
+  | 'webhook'
+  | 'context_policy'
+  | 'sink_tokens'
+  | 'window_tokens'
 >;
 
 /** Relations between fields that the two endpoints share. */
@@ -49,10 +55,22 @@ function checkCommon(fields: Common): void {
     const param = 'stream_options.include_obfuscation';
     throw new PlatformError('unsupported_parameter', `${param} is not supported`, { param });
   }
+  checkBackground(fields);
   if (fields.context_policy === 'sinks') return;
   for (const param of ['sink_tokens', 'window_tokens'] as const) {
     if (fields[param] === undefined) continue;
     const message = `${param} is ${fields[param]}; it needs context_policy to be "sinks"`;
     throw new PlatformError('invalid_request', message, { param });
+  }
+}
+
+function checkBackground({ background, stream, webhook }: Common): void {
+  if (background && stream) {
+    const message = 'stream is true; with background there is none: read /v1/requests/{id}/events';
+    throw new PlatformError('invalid_request', message, { param: 'stream' });
+  }
+  if (webhook !== undefined && !background) {
+    const message = 'webhook is given; it needs background to be true';
+    throw new PlatformError('invalid_request', message, { param: 'webhook' });
   }
 }

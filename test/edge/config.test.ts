@@ -11,7 +11,20 @@ describe('loadConfig', () => {
       redisUrl: REDIS_URL,
       graceMs: 10_000,
       maxQueued: 1024,
-      app: { apiKeys: null, maxBodyBytes: 8_388_608, heartbeatMs: 15_000, disconnectGraceMs: 5000 },
+      app: {
+        apiKeys: null,
+        maxBodyBytes: 8_388_608,
+        files: {
+          maxBytes: 100_000_000,
+          maxFiles: 1000,
+          maxTenantBytes: 1_000_000_000,
+          lifeMs: 2_592_000_000,
+        },
+        webhooks: { isInsecureAllowed: false, tenantsWithSecret: new Set() },
+        jobRetentionMs: 86_400_000,
+        heartbeatMs: 15_000,
+        disconnectGraceMs: 5000,
+      },
     });
   });
 
@@ -23,6 +36,13 @@ describe('loadConfig', () => {
         ['sk:2', 'globex'],
       ]),
     );
+  });
+
+  it('knows whose webhooks are signed with a secret of the operator, and no secret', () => {
+    const WEBHOOK_SECRETS = 'acme:whsec_YWJj,globex:whsec_ZGVm,acme:whsec_Z2hp';
+    const { app } = loadConfig({ REDIS_URL, WEBHOOK_SECRETS, ALLOW_INSECURE_WEBHOOKS: 'true' });
+    const tenantsWithSecret = new Set(['acme', 'globex']);
+    expect(app.webhooks).toEqual({ isInsecureAllowed: true, tenantsWithSecret });
   });
 
   it('lists everything that is wrong', () => {

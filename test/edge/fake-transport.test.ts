@@ -1,8 +1,9 @@
 import { describeAdmission } from '../support/admission-conformance.ts';
 import { FakeTransport } from '../support/fake-transport.ts';
-import { describeTransport, type TransportHarness } from '../support/transport-conformance.ts';
+import { describeJobs, type JobsHarness, memoryRecords } from '../support/jobs-conformance.ts';
+import { describeTransport } from '../support/transport-conformance.ts';
 
-async function open(maxQueued?: number): Promise<TransportHarness> {
+async function open(maxQueued?: number): Promise<JobsHarness> {
   const transport = new FakeTransport();
   if (maxQueued !== undefined) transport.maxQueued = maxQueued;
   return {
@@ -15,9 +16,11 @@ async function open(maxQueued?: number): Promise<TransportHarness> {
     append: async (id, epoch, events) => {
       for (const event of events) transport.append(id, epoch, event);
     },
+    records: memoryRecords(transport.jobs),
     [Symbol.asyncDispose]: async () => {},
   };
 }
 
 describeTransport('FakeTransport', open);
 describeAdmission('FakeTransport', open);
+describeJobs('FakeTransport', open);

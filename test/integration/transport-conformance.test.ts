@@ -1,5 +1,6 @@
 import { openRedisTransport } from '../../edge/transport/redis-transport.ts';
 import { describeAdmission } from '../support/admission-conformance.ts';
+import { describeJobs } from '../support/jobs-conformance.ts';
 import { openRedisHarness } from '../support/redis-harness.ts';
 import { describeTransport } from '../support/transport-conformance.ts';
 
@@ -8,3 +9,4 @@ const open = (maxQueued = 1024) =>
 
 describeTransport('RedisTransport', open);
 describeAdmission('RedisTransport', open);
+describeJobs('RedisTransport', open);

@@ -1,6 +1,7 @@
 import { HubTransport } from '../../edge/transport/hub-transport.ts';
 import { openWorkerd } from '../../infra/workerd-runtime.ts';
 import { describeAdmission } from '../support/admission-conformance.ts';
+import { describeJobs } from '../support/jobs-conformance.ts';
 import { openRedisHarness } from '../support/redis-harness.ts';
 import { describeTransport } from '../support/transport-conformance.ts';
 
@@ -15,3 +16,4 @@ const open = (maxQueued = 1024) =>
 
 describeTransport('HubTransport with workerd', open);
 describeAdmission('HubTransport with workerd', open);
+describeJobs('HubTransport with workerd', open);

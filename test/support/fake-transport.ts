@@ -1,7 +1,7 @@
 import { type QueueLoad, refusalOf } from '../../edge/transport/admission.ts';
+import type { QueuePlace } from '../../edge/transport/jobs.ts';
 import type {
   RequestState,
-  RequestStatus,
   Reservation,
   ServedModel,
   Transport,
@@ -9,10 +9,12 @@ import type {
 import { invariant } from '../../shared/assert.ts';
 import { PlatformError } from '../../shared/errors.ts';
 import type { RequestId } from '../../shared/ids.ts';
-import { isTerminal, type LoggedEvent, type RequestEvent } from '../../shared/protocol/event.ts';
-import { decodeJob, encodeJob, type Job, numChoices } from '../../shared/protocol/job.ts';
+import type { LoggedEvent, RequestEvent } from '../../shared/protocol/event.ts';
+import { decodeJob, encodeJob, type Job } from '../../shared/protocol/job.ts';
 import { servedModelField } from '../../shared/protocol/keys.ts';
 import type { ModelCard, TokenizerFiles } from '../../shared/protocol/model-card.ts';
+import { type JobHost, MemoryJobs } from './memory-jobs.ts';
+import { appendTo, type Entry, endUnbegun, FINAL, readLog } from './memory-log.ts';
 import { MemoryBatches, MemoryFiles } from './memory-stores.ts';
 
 /** Plays the worker for one request: appends events, the last one included, unless `signal` aborts first. */
@@ -22,20 +24,6 @@ export type Play = (
   signal: AbortSignal,
 ) => void | Promise<void>;
 
-interface Entry {
-  readonly job: Job;
-  readonly log: LoggedEvent[];
-  readonly cancelled: AbortController;
-  numReaders: number;
-  numLeft: number;
-  status: RequestStatus;
-  epoch: number;
-  /** Wakes all who wait for news of this request. */
-  news: PromiseWithResolvers<void>;
-}
-
-const FINAL: ReadonlySet<RequestStatus> = new Set(['succeeded', 'failed', 'cancelled']);
-
 /**
  * Queue, event log and registry in memory, with the semantics of the real ones. Also the worker's side: `claim` and
  * `append`, by hand or by a `Play` that starts with each submitted job.
@@ -43,6 +31,7 @@ const FINAL: ReadonlySet<RequestStatus> = new Set(['succeeded', 'failed', 'cance
 export class FakeTransport implements Transport {
   readonly files = new MemoryFiles(() => this.ping());
   readonly batches = new MemoryBatches(this.files);
+  readonly jobs = new MemoryJobs(this.#jobHost());
   readonly submitted: Job[] = [];
   readonly cancelled: RequestId[] = [];
   /** While set, everything that talks to Redis fails. */
@@ -97,6 +86,7 @@ export class FakeTransport implements Transport {
       numLeft: 0,
       status: 'queued',
       epoch: 0,
+      timesMs: { created: Date.now(), started: null, ended: null },
       news: Promise.withResolvers(),
     };
     this.#entryById.set(job.id, entry);
@@ -146,8 +136,8 @@ export class FakeTransport implements Transport {
     await this.ping();
     const entry = this.#entryById.get(id);
     if (entry === undefined) return null;
-    const { job, status, epoch } = entry;
-    return { id, job, status, epoch };
+    const { job, status, epoch, timesMs } = entry;
+    return { id, job, status, epoch, timesMs: { ...timesMs } };
   }
 
   async cancel(id: RequestId): Promise<RequestState | null> {
@@ -157,7 +147,7 @@ export class FakeTransport implements Transport {
     this.cancelled.push(id);
     if (!FINAL.has(entry.status)) {
       entry.cancelled.abort();
-      if (entry.status === 'queued') endCancelled(entry);
+      if (entry.status === 'queued') endUnbegun(entry, 'cancelled');
     }
     return this.request(id);
   }
@@ -176,6 +166,7 @@ export class FakeTransport implements Transport {
     const entry = this.#entry(id);
     entry.epoch += 1;
     entry.status = 'running';
+    entry.timesMs.started ??= Date.now();
     return entry.epoch;
   }
 
@@ -202,6 +193,28 @@ export class FakeTransport implements Transport {
     return { numQueued: queued.length, numAhead: ahead.length, ratePerSecond };
   }
 
+  #jobHost(): JobHost {
+    return {
+      ping: () => this.ping(),
+      request: (id) => this.request(id),
+      submit: async (job) => void (await this.submit(job, new AbortController().signal)),
+      expire: (id) => endUnbegun(this.#entry(id), 'deadline'),
+      forget: (id) => this.#entryById.delete(id),
+      place: (job) => this.#placeOf(job),
+    };
+  }
+
+  #placeOf(job: Job): QueuePlace | null {
+    if (this.#entry(job.id).status !== 'queued') return null;
+    const field = servedModelField(job);
+    const waiting = [...this.#entryById.values()].filter(
+      (entry) => entry.status === 'queued' && servedModelField(entry.job) === field,
+    );
+    waiting.sort((a, b) => a.job.priority - b.job.priority);
+    const numAhead = waiting.findIndex((entry) => entry.job.id === job.id);
+    return { numAhead, ratePerSecond: this.#rates.get(field) ?? 0 };
+  }
+
   #entry(id: RequestId): Entry {
     const entry = this.#entryById.get(id);
     invariant(entry !== undefined, `no request ${id}`);
@@ -218,32 +231,6 @@ export class FakeTransport implements Transport {
   }
 }
 
-function appendTo(entry: Entry, event: RequestEvent): void {
-  entry.log.push({ id: { epoch: Math.max(entry.epoch, 1), seq: entry.log.length }, event });
-  if (event.type === 'error') entry.status = 'failed';
-  if (event.type === 'done')
-    entry.status = entry.cancelled.signal.aborted ? 'cancelled' : 'succeeded';
-  const { news } = entry;
-  entry.news = Promise.withResolvers();
-  news.resolve();
-}
-
-/** Of a request that no worker has: whoever cancels it also writes its end. */
-function endCancelled(entry: Entry): void {
-  for (let choice = 0; choice < numChoices(entry.job); choice += 1) {
-    const finishReason = 'cancelled';
-    appendTo(entry, {
-      type: 'tokens',
-      choice,
-      tokenIds: [],
-      text: '',
-      logprobs: null,
-      finishReason,
-    });
-  }
-  appendTo(entry, doneOf({ promptTokens: 0, completionTokens: 0 }));
-}
-
 export function doneOf(counts: { promptTokens: number; completionTokens: number }): RequestEvent {
   const usage = {
     ...counts,
@@ -253,37 +240,4 @@ export function doneOf(counts: { promptTokens: number; completionTokens: number 
   };
   const timings = { queuedMs: 0, prefillMs: 0, decodeMs: 0 };
   return { type: 'done', usage, timings, speculation: [] };
-}
-
-function readLog(entry: Entry, afterSeq: number, signal: AbortSignal): AsyncIterable<LoggedEvent> {
-  entry.numReaders += 1;
-  let isCounted = true;
-  const leave = () => {
-    if (isCounted) entry.numReaders -= 1;
-    isCounted = false;
-  };
-  signal.addEventListener('abort', leave);
-  if (signal.aborted) leave();
-  return (async function* () {
-    yield* followLog(entry, afterSeq, signal);
-    leave();
-  })();
-}
-
-async function* followLog(
-  entry: Entry,
-  afterSeq: number,
-  signal: AbortSignal,
-): AsyncGenerator<LoggedEvent> {
-  const aborted = Promise.withResolvers<void>();
-  signal.addEventListener('abort', () => aborted.resolve());
-  for (let seq = afterSeq + 1; !signal.aborted; seq += 1) {
-    while (seq >= entry.log.length && !signal.aborted && !FINAL.has(entry.status)) {
-      await Promise.race([entry.news.promise, aborted.promise]);
-    }
-    const logged = entry.log[seq];
-    if (logged === undefined || signal.aborted) return;
-    yield logged;
-    if (isTerminal(logged.event)) return;
-  }
 }

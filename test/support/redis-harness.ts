@@ -2,14 +2,15 @@ import type { Transport } from '../../edge/transport/transport.ts';
 import { encodeEvent, isTerminal, type RequestEvent } from '../../shared/protocol/event.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
 import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
+import { decodeOutboxItem } from '../../shared/protocol/webhook-outbox.ts';
 import { register } from '../../worker/queue/registry.ts';
+import type { JobsHarness } from './jobs-conformance.ts';
 import { openTestRedis } from './redis.ts';
-import type { TransportHarness } from './transport-conformance.ts';
 
 /** A transport over a Redis of its own, with the worker's end of it in the test's hand. */
 export async function openRedisHarness(
   openTransport: (redisUrl: string) => Promise<Transport & AsyncDisposable>,
-): Promise<TransportHarness> {
+): Promise<JobsHarness> {
   const stack = new AsyncDisposableStack();
   const redis = stack.use(await openTestRedis());
   const transport = stack.use(await openTransport(redis.url));
@@ -46,6 +47,26 @@ export async function openRedisHarness(
     async append(id, epoch, events) {
       const reply = await write(id, epoch, events);
       if (reply.type !== 'ok') throw new Error(`refused: ${reply.type}`);
+    },
+    records: {
+      async addAttempt(id, attempt) {
+        await redis.client.rpush(keys.deliveriesOf(id), JSON.stringify(attempt));
+      },
+      async addDeadLetter(tenant, letter) {
+        const { index, details } = keys.deadLettersOf(tenant);
+        await redis.client.zadd(index, letter.atMs, letter.webhookId);
+        await redis.client.hset(details, letter.webhookId, JSON.stringify(letter));
+      },
+      async addNotice(tenant, notice) {
+        await redis.client.xadd(keys.noticesOf(tenant), '*', 'e', JSON.stringify(notice));
+      },
+      async redeliveries() {
+        const texts = await redis.client.lrange(keys.webhookOutbox, 0, -1);
+        return texts.flatMap((text) => {
+          const item = decodeOutboxItem(text);
+          return item?.type === 'redelivery' ? [item.webhookId] : [];
+        });
+      },
     },
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   };

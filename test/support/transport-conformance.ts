@@ -202,12 +202,9 @@ export function describeTransport(name: string, open: () => Promise<TransportHar
     it('tells the state of a request, from queued to its end', async () => {
       const job = jobOf();
       const live = readAll(await transport.submit(job, never));
-      expect(await transport.request(job.id)).toEqual({
-        id: job.id,
-        status: 'queued',
-        job,
-        epoch: 0,
-      });
+      const timesMs = { created: expect.any(Number), started: null, ended: null };
+      const queued = { id: job.id, status: 'queued', job, epoch: 0, timesMs };
+      expect(await transport.request(job.id)).toEqual(queued);
       const epoch = await harness.claim(job.id);
       expect(await transport.request(job.id)).toMatchObject({ status: 'running', epoch });
       await harness.append(job.id, epoch, story);

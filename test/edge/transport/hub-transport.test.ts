@@ -8,8 +8,9 @@ import { isTerminal, type LoggedEvent } from '../../../shared/protocol/event.ts'
 import { describeAdmission } from '../../support/admission-conformance.ts';
 import { FakeTransport } from '../../support/fake-transport.ts';
 import { jobOf } from '../../support/jobs.ts';
+import { describeJobs, type JobsHarness, memoryRecords } from '../../support/jobs-conformance.ts';
 import { tellStory } from '../../support/storyteller.ts';
-import { describeTransport, type TransportHarness } from '../../support/transport-conformance.ts';
+import { describeTransport } from '../../support/transport-conformance.ts';
 
 const never = new AbortController().signal;
 
@@ -28,7 +29,7 @@ function openHubs(transport: Transport, numHubs = 3) {
   return { hubs: new HubTransport({ numHubs, send }), send, counts, idle };
 }
 
-async function open(maxQueued?: number): Promise<TransportHarness> {
+async function open(maxQueued?: number): Promise<JobsHarness> {
   const fake = new FakeTransport();
   if (maxQueued !== undefined) fake.maxQueued = maxQueued;
   const { hubs: transport } = openHubs(fake);
@@ -42,12 +43,14 @@ async function open(maxQueued?: number): Promise<TransportHarness> {
     append: async (id, epoch, events) => {
       for (const event of events) fake.append(id, epoch, event);
     },
+    records: memoryRecords(fake.jobs),
     [Symbol.asyncDispose]: async () => undefined,
   };
 }
 
 describeTransport('HubTransport', open);
 describeAdmission('HubTransport', open);
+describeJobs('HubTransport', open);
 
 async function listOf(events: AsyncIterable<LoggedEvent>): Promise<LoggedEvent[]> {
   const list: LoggedEvent[] = [];

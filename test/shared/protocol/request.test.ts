@@ -40,6 +40,8 @@ describe('parseCompletionRequest', () => {
         speculation: 'auto',
         priority: 1000,
         contextPolicy: { type: 'stop', sinkTokens: null, windowTokens: null },
+        isBackground: false,
+        webhook: null,
       },
     });
   });

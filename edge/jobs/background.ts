@@ -1,0 +1,81 @@
+import type { Context } from 'hono';
+import { PlatformError } from '../../shared/errors.ts';
+import type { RequestId } from '../../shared/ids.ts';
+import { isTerminal } from '../../shared/protocol/event.ts';
+import type { Job } from '../../shared/protocol/job.ts';
+import type { Envelope } from '../../shared/protocol/request-job.ts';
+import type { Webhook } from '../../shared/protocol/webhook.ts';
+import { drawSecret } from '../../shared/protocol/webhook-request.ts';
+import { faultOfUrl } from '../../shared/protocol/webhook-url.ts';
+import { setJobHeaders } from '../admit.ts';
+import type { AppEnv } from '../app.ts';
+import { firstJobOf } from '../idempotency.ts';
+import { applyPreferredWait } from '../prefer.ts';
+import { describeJob, findJob } from './find.ts';
+
+export interface Submission {
+  readonly envelope: Envelope;
+  /** What the client sent, by which a retry with the same idempotency key is known. */
+  readonly body: unknown;
+  /** Names of fields that had no effect. */
+  readonly ignored: readonly string[];
+}
+
+/** Queues a job that nobody waits for, unless its client prefers to for a while, and says what is known of it. */
+export async function answerInBackground(
+  c: Context<AppEnv>,
+  job: Job,
+  { envelope, body, ignored }: Submission,
+): Promise<Response> {
+  const own = toBackgroundJob(c, job, envelope);
+  const first = await firstJobOf(c, own, body);
+  setJobHeaders(c, first, ignored);
+  await c.var.transport.jobs.enqueue(first);
+  c.header('location', `/v1/jobs/${first.id}`);
+  const hasWaited = await waitForEnd(c, first.id);
+  const state = await findJob(c, first.id);
+  const object = await describeJob(c, state);
+  // Of a secret that was drawn here the client knows from nowhere else.
+  const secret = envelope.webhook?.secret === undefined ? first.webhook?.secret : undefined;
+  const webhook = object.webhook && { ...object.webhook, ...(secret && { secret }) };
+  const isDone = hasWaited && state.timesMs.ended !== null;
+  return c.json({ ...object, webhook }, isDone ? 200 : 202);
+}
+
+/** Waits for as long as the client prefers. @returns whether it prefers any waiting */
+export async function waitForEnd(c: Context<AppEnv>, id: RequestId): Promise<boolean> {
+  const seconds = applyPreferredWait(c);
+  if (seconds === 0) return false;
+  const { options, transport } = c.var;
+  const signal = AbortSignal.any([
+    c.req.raw.signal,
+    options.shutdown,
+    AbortSignal.timeout(seconds * 1000),
+  ]);
+  for await (const { event } of await transport.open(id, null, signal)) {
+    if (isTerminal(event)) break;
+  }
+  return true;
+}
+
+function toBackgroundJob(c: Context<AppEnv>, job: Job, { webhook, metadata }: Envelope): Job {
+  const background: Job = {
+    ...job,
+    background: true,
+    onDisconnect: 'continue',
+    keepMs: c.var.options.jobRetentionMs,
+    metadata,
+  };
+  return webhook === null ? background : { ...background, webhook: toWebhook(c, webhook) };
+}
+
+/** @throws {PlatformError} `invalid_request` for a URL that must not be sent to */
+export function toWebhook(c: Context<AppEnv>, webhook: Webhook): Webhook {
+  const { isInsecureAllowed, tenantsWithSecret } = c.var.options.webhooks;
+  const fault = faultOfUrl(webhook.url, { isInsecureAllowed });
+  if (fault !== null) {
+    throw new PlatformError('invalid_request', `webhook.url ${fault}`, { param: 'webhook.url' });
+  }
+  const isSigned = webhook.secret !== undefined || tenantsWithSecret.has(c.var.tenant);
+  return isSigned ? webhook : { ...webhook, secret: drawSecret() };
+}

@@ -1,0 +1,198 @@
+import { z } from 'zod';
+import { PlatformError } from '../../shared/errors.ts';
+import { type RequestId, toRequestId } from '../../shared/ids.ts';
+import { isNotified, type Job } from '../../shared/protocol/job.ts';
+import { FORGET, PAGE_AFTER, QUEUE_PLACE } from '../../shared/protocol/job-scripts.ts';
+import { runScript } from '../../shared/protocol/request-scripts.ts';
+import type { Script } from '../../shared/protocol/scripts.ts';
+import {
+  type DeadLetter,
+  type DeliveryAttempt,
+  deadLetterSchema,
+  deliveryAttemptSchema,
+  listedNoticeSchema,
+  outboxEntrySchema,
+} from '../../shared/protocol/webhook.ts';
+import { requestRedelivery } from '../../shared/protocol/webhook-outbox.ts';
+import {
+  isWanted,
+  type JobPage,
+  type JobQuery,
+  type JobStore,
+  type NoticeEntry,
+  type PageQuery,
+  type QueuePlace,
+} from './jobs.ts';
+import type { IntakeContext, RequestIntake } from './request-intake.ts';
+import type { RequestState } from './transport.ts';
+
+/** A job whose edge died while it was queued is looked at after this long. */
+const LOOK_AFTER_MS = 5000;
+/** Jobs that are read at once, prompts and all, and that one page looks at. */
+const NUM_READ = 20;
+const MAX_SCANNED = 1000;
+/** An index has a job a moment before it is created. */
+const CREATED_WITHIN_MS = 60_000;
+
+const pageSchema = z.array(z.string()).nullable();
+
+/** Background requests in Redis. */
+export class RedisJobs implements JobStore {
+  readonly #context: IntakeContext;
+  readonly #intake: RequestIntake;
+
+  constructor(context: IntakeContext, intake: RequestIntake) {
+    this.#context = context;
+    this.#intake = intake;
+  }
+
+  /** Whatever is lost on the way, one who looks after pending jobs finds it: that is written first. */
+  async enqueue(job: Job): Promise<void> {
+    const { client, keys, queues, reach } = this.#context;
+    await this.#intake.admit(job);
+    if (isNotified(job)) {
+      const dueMs = Date.now() + LOOK_AFTER_MS;
+      await reach.call(() =>
+        Promise.all([
+          client.zadd(keys.pendingJobs, dueMs, job.id),
+          client.zadd(keys.jobsOf(job.tenant), job.createdMs, job.id),
+        ]),
+      );
+    }
+    await this.#intake.create(job);
+    await queues.add(job);
+  }
+
+  async find(id: RequestId): Promise<RequestState | null> {
+    const state = await this.#intake.find(id);
+    const deadlineMs = state?.job.deadlineMs ?? Infinity;
+    if (state?.status !== 'queued' || deadlineMs > Date.now()) return state;
+    await this.#intake.cancel(state.job, 'deadline');
+    return this.#intake.find(id);
+  }
+
+  async place(job: Job): Promise<QueuePlace | null> {
+    const { keys, queues } = this.#context;
+    const { wait, prioritized } = keys.waitingJobs(job);
+    const numAhead = z.int().parse(await this.#run(QUEUE_PLACE, [wait, prioritized], [job.id]));
+    if (numAhead < 0) return null;
+    const { ratePerSecond } = await queues.loadFor(job);
+    return { numAhead, ratePerSecond };
+  }
+
+  async list(query: JobQuery): Promise<JobPage> {
+    const index = this.#context.keys.jobsOf(query.tenant);
+    const goneIds = new Set<string>();
+    const page = await this.#scan(index, query, goneIds);
+    if (page.lastId !== null) goneIds.delete(page.lastId);
+    await this.#drop(index, [...goneIds]);
+    return page;
+  }
+
+  async #scan(index: string, query: JobQuery, goneIds: Set<string>): Promise<JobPage> {
+    const jobs: RequestState[] = [];
+    let lastId = query.after;
+    for (let numScanned = 0; numScanned < MAX_SCANNED; numScanned += NUM_READ) {
+      const ids = await this.#pageOf(index, lastId, NUM_READ);
+      const states = await Promise.all(ids.map((id) => this.find(toRequestId(id))));
+      for (const [i, id] of ids.entries()) {
+        const state = states[i] ?? null;
+        if (state === null) goneIds.add(id);
+        if (state !== null && isWanted(state, query)) {
+          if (jobs.length === query.limit) return { jobs, lastId, hasMore: true };
+          jobs.push(state);
+        }
+        lastId = id;
+      }
+      if (ids.length < NUM_READ) return { jobs, lastId, hasMore: false };
+    }
+    return { jobs, lastId, hasMore: true };
+  }
+
+  /** Those that are about to be created are left. */
+  async #drop(index: string, goneIds: readonly string[]): Promise<void> {
+    if (goneIds.length === 0) return;
+    const { client, reach } = this.#context;
+    const scores = await reach.call(() => client.zmscore(index, ...goneIds));
+    const beforeMs = Date.now() - CREATED_WITHIN_MS;
+    const old = goneIds.filter((_, i) => Number(scores[i] ?? Infinity) < beforeMs);
+    if (old.length > 0) await reach.call(() => client.zrem(index, ...old));
+  }
+
+  async forget(id: RequestId): Promise<'forgotten' | 'open' | 'unknown'> {
+    const { keys } = this.#context;
+    const { state, log, claims, outbox } = keys.request(id);
+    // Its place in the index stays until a list meets it: somebody may be about to go on after it.
+    const reply = await this.#run(FORGET, [state, log, claims, outbox, keys.deliveriesOf(id)], []);
+    return z.enum(['forgotten', 'open', 'unknown']).parse(reply);
+  }
+
+  async deliveries(id: RequestId): Promise<readonly DeliveryAttempt[]> {
+    const { client, keys, reach } = this.#context;
+    const texts = await reach.call(() => client.lrange(keys.deliveriesOf(id), 0, -1));
+    return texts.map((text) => deliveryAttemptSchema.parse(JSON.parse(text)));
+  }
+
+  async redeliver(job: Job, webhookId: string): Promise<boolean> {
+    const { client, keys, reach } = this.#context;
+    if (!(await this.#isDelivery(job, webhookId))) return false;
+    await reach.call(() => requestRedelivery(client, keys, webhookId));
+    return true;
+  }
+
+  async deadLetters({ tenant, after, limit }: PageQuery): Promise<readonly DeadLetter[]> {
+    const { client, keys, reach } = this.#context;
+    const { index, details } = keys.deadLettersOf(tenant);
+    const ids = await this.#pageOf(index, after, limit);
+    if (ids.length === 0) return [];
+    const texts = await reach.call(() => client.hmget(details, ...ids));
+    const known = texts.filter((text) => text !== null);
+    return known.map((text) => deadLetterSchema.parse(JSON.parse(text)));
+  }
+
+  async notices({ tenant, after, limit }: PageQuery): Promise<readonly NoticeEntry[]> {
+    const { client, keys, reach } = this.#context;
+    if (after !== null && !/^\d{1,15}-\d{1,15}$/.test(after)) throw unknownAfter(after);
+    const start = after === null ? '-' : `(${after}`;
+    const stream = keys.noticesOf(tenant);
+    const entries = await reach.call(() => client.xrange(stream, start, '+', 'COUNT', limit));
+    return entries.map(([cursor, [, text = '']]) => {
+      return { cursor, notice: listedNoticeSchema.parse(JSON.parse(text)) };
+    });
+  }
+
+  /** Whether the job's webhook was, or is to be, told of it. */
+  async #isDelivery(job: Job, webhookId: string): Promise<boolean> {
+    const { client, keys, reach } = this.#context;
+    const attempts = await this.deliveries(job.id);
+    if (attempts.some((attempt) => attempt.webhookId === webhookId)) return true;
+    const n = new RegExp(`^msg_${job.id}_(\\d{1,6})$`).exec(webhookId)?.[1];
+    if (n === undefined) return false;
+    const text = await reach.call(() => client.lindex(keys.request(job.id).outbox, Number(n)));
+    if (text === null) return false;
+    const { type } = outboxEntrySchema.parse(JSON.parse(text));
+    return job.webhook?.events.includes(type) === true;
+  }
+
+  /** @throws {PlatformError} `invalid_request` when `after` is not in the set */
+  async #pageOf(index: string, after: string | null, limit: number): Promise<string[]> {
+    const ids = pageSchema.parse(await this.#run(PAGE_AFTER, [index], [after ?? '', limit]));
+    if (ids === null) throw unknownAfter(after ?? '');
+    return ids;
+  }
+
+  #run(
+    script: Script,
+    keys: readonly string[],
+    args: readonly (string | number)[],
+  ): Promise<unknown> {
+    const { client, reach } = this.#context;
+    return reach.call(() => runScript(client, script, keys, args));
+  }
+}
+
+/** Worded for what a client named. */
+function unknownAfter(after: string): PlatformError {
+  const message = `after is ${JSON.stringify(after.slice(0, 80))}; it must be where a page of this list ended`;
+  return new PlatformError('invalid_request', message, { param: 'after' });
+}
