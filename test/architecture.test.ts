@@ -16,7 +16,7 @@ const WALLS = [
   },
   { room: 'edge', knows: 'no worker', never: /^(worker|infra)\/|^onnxruntime/ },
   {
-    room: 'edge/{routes,middleware,stream}',
+    room: 'edge/{routes,middleware,stream,jobs}',
     knows: 'only shared, Hono and edge',
     only: /^(shared|edge)\/|^(hono|zod)(\/|$)/,
   },

@@ -31,6 +31,9 @@ const LOOK_AFTER_MS = 5000;
 /** Jobs that are read at once, prompts and all, and that one page looks at. */
 const NUM_READ = 20;
 const MAX_SCANNED = 1000;
+/** Entries that are looked at when one is added; younger ones may be what somebody goes on after. */
+const NUM_TIDIED = 3;
+const TIDIED_AFTER_MS = 24 * 3_600_000;
 /** An index has a job a moment before it is created. */
 const CREATED_WITHIN_MS = 60_000;
 
@@ -51,13 +54,13 @@ export class RedisJobs implements JobStore {
     const { client, keys, queues, reach } = this.#context;
     await this.#intake.admit(job);
     if (isNotified(job)) {
+      const index = keys.jobsOf(job.tenant);
       const dueMs = Date.now() + LOOK_AFTER_MS;
-      await reach.call(() =>
-        Promise.all([
-          client.zadd(keys.pendingJobs, dueMs, job.id),
-          client.zadd(keys.jobsOf(job.tenant), job.createdMs, job.id),
-        ]),
-      );
+      await Promise.all([
+        reach.call(() => client.zadd(keys.pendingJobs, dueMs, job.id)),
+        reach.call(() => client.zadd(index, job.createdMs, job.id)),
+        this.#tidy(index),
+      ]);
     }
     await this.#intake.create(job);
     await queues.add(job);
@@ -107,6 +110,19 @@ export class RedisJobs implements JobStore {
       if (ids.length < NUM_READ) return { jobs, lastId, hasMore: false };
     }
     return { jobs, lastId, hasMore: true };
+  }
+
+  /** For an index that nobody lists: looks at more entries than are added, so that forgotten ones do not add up. */
+  async #tidy(index: string): Promise<void> {
+    const { client, reach } = this.#context;
+    const picked = await reach.call(() => client.zrandmember(index, NUM_TIDIED, 'WITHSCORES'));
+    const beforeMs = Date.now() - TIDIED_AFTER_MS;
+    const ids = picked.filter((_, i) => i % 2 === 0 && Number(picked[i + 1]) < beforeMs);
+    const stages = await Promise.all(ids.map((id) => this.#intake.stageOf(toRequestId(id))));
+    await this.#drop(
+      index,
+      ids.filter((_, i) => stages[i] === 'gone'),
+    );
   }
 
   /** Those that are about to be created are left. */
