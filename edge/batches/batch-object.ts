@@ -1,5 +1,6 @@
 import type { Batch, BatchStatus } from '../../shared/protocol/batch.ts';
 import { COMPLETION_WINDOW } from '../../shared/protocol/batch.ts';
+import type { Webhook } from '../../shared/protocol/webhook.ts';
 
 /** A batch as OpenAI's API shows it. */
 export function toBatchObject({ spec, status, numLines, progress, timesMs, ...batch }: Batch) {
@@ -29,7 +30,13 @@ export function toBatchObject({ spec, status, numLines, progress, timesMs, ...ba
       failed: progress.numFailed,
     },
     metadata: spec.metadata,
+    webhook: spec.webhook && toWebhookObject(spec.webhook),
   };
+}
+
+/** Never its secret. */
+function toWebhookObject({ url, events, payload }: Webhook) {
+  return { url, events, payload };
 }
 
 function toSeconds(ms: number | undefined): number | null {

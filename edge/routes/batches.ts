@@ -12,26 +12,25 @@ import {
 import { createTimedHex } from '../../shared/protocol/file.ts';
 import { parseFields } from '../../shared/protocol/request-issues.ts';
 import { siftBody } from '../../shared/protocol/request-neutral.ts';
+import {
+  batchWebhookRequestSchema,
+  metadataSchema,
+} from '../../shared/protocol/webhook-request.ts';
 import type { AppEnv } from '../app.ts';
 import { toBatchObject } from '../batches/batch-object.ts';
 import { readJson } from '../body.ts';
 import { methodNotAllowed } from '../errors.ts';
+import { toWebhook } from '../jobs/background.ts';
 import { findFile, toList } from './files.ts';
 
 export const batches = new Hono<AppEnv>();
-
-const MAX_METADATA = 16;
 
 const createFields = {
   input_file_id: z.string(),
   endpoint: z.enum(BATCH_ENDPOINTS),
   completion_window: z.enum([COMPLETION_WINDOW]),
-  metadata: z
-    .record(z.string().max(64), z.string().max(512))
-    .refine((entries) => Object.keys(entries).length <= MAX_METADATA, {
-      error: `has too many entries; the limit is ${MAX_METADATA}`,
-    })
-    .optional(),
+  metadata: metadataSchema.optional(),
+  webhook: batchWebhookRequestSchema.optional(),
   output_expires_after: z
     .object({
       anchor: z.enum(['created_at']),
@@ -63,6 +62,7 @@ batches.post('/', async (c) => {
     const message = `${file.id} has the purpose ${file.purpose}; it must be batch`;
     throw new PlatformError('invalid_request', message, { param: 'input_file_id' });
   }
+  const webhook = parsed.webhook === undefined ? null : toWebhook(c, parsed.webhook);
   const createdMs = options.now();
   const id = `batch_${createTimedHex(createdMs)}`;
   await transport.batches.create({
@@ -72,12 +72,18 @@ batches.post('/', async (c) => {
     inputFileId: file.id,
     endpoint: parsed.endpoint,
     metadata: parsed.metadata ?? null,
-    webhook: null,
+    webhook,
     createdMs,
     expiresMs: createdMs + COMPLETION_WINDOW_MS,
     outputLifeMs: (parsed.output_expires_after?.seconds ?? options.files.lifeMs / 1000) * 1000,
   });
-  return c.json(toBatchObject(await findBatch(c, id)));
+  const object = toBatchObject(await findBatch(c, id));
+  // Of a secret that was drawn here the client knows from nowhere else.
+  const secret = parsed.webhook?.secret === undefined ? webhook?.secret : undefined;
+  return c.json({
+    ...object,
+    webhook: object.webhook && { ...object.webhook, ...(secret && { secret }) },
+  });
 });
 
 batches.get('/', async (c) => {

@@ -18,6 +18,14 @@ export const TERMINAL_NOTICES = [
   'job.expired',
 ] as const satisfies readonly JobNotice[];
 
+/** What there is to say of a batch: how it ended. */
+export const BATCH_NOTICES = [
+  'batch.completed',
+  'batch.failed',
+  'batch.expired',
+  'batch.cancelled',
+] as const;
+
 export function isTerminalNotice(type: string): boolean {
   return TERMINAL_NOTICES.some((terminal) => terminal === type);
 }

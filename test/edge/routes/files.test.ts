@@ -45,7 +45,10 @@ function openEdge() {
   const edge = createTestEdge(null, { files: limits, apiKeys });
   const call = (path: string, method = 'GET', key = 'ann') =>
     edge.app.request(path, { method, headers: { authorization: `Bearer ${key}` } });
-  const upload = (body: string | ReadableStream<Uint8Array>, headers: Record<string, string> = {}) =>
+  const upload = (
+    body: string | ReadableStream<Uint8Array>,
+    headers: Record<string, string> = {},
+  ) =>
     edge.app.request('/v1/files', {
       method: 'POST',
       headers: { authorization: 'Bearer ann', 'content-type': contentType, ...headers },

@@ -1,0 +1,95 @@
+import { describe, expect, it } from 'vitest';
+import { toNotice } from '../../../edge/batches/notice.ts';
+import { toTenantId } from '../../../shared/ids.ts';
+import { createTestEdge, jsonOf } from '../../support/edge.ts';
+
+const base = { endpoint: '/v1/completions', completion_window: '24h' };
+const url = 'https://example.com/hook';
+
+async function openEdge() {
+  const apiKeys = new Map([
+    ['ann', toTenantId('ann')],
+    ['bob', toTenantId('bob')],
+  ]);
+  const edge = createTestEdge(null, { apiKeys });
+  const call = (path: string, key = 'ann', method = 'GET') =>
+    edge.app.request(path, { method, headers: { authorization: `Bearer ${key}` } });
+  const form = new FormData();
+  form.set('file', new Blob(['{}\n']), 'in.jsonl');
+  form.set('purpose', 'batch');
+  const headers = { authorization: 'Bearer ann' };
+  const upload = await edge.app.request('/v1/files', { method: 'POST', headers, body: form });
+  const { id: inputFileId } = await jsonOf(upload);
+  const create = (fields: object, key = 'ann') =>
+    edge.post(
+      '/v1/batches',
+      { ...base, input_file_id: inputFileId, ...fields },
+      { authorization: `Bearer ${key}` },
+    );
+  return { ...edge, call, create };
+}
+
+describe('batches', () => {
+  it('belong to their tenant, as their input does', async () => {
+    const { create, call } = await openEdge();
+    const { id, status } = await jsonOf(await create({}));
+
+    expect(status).toBe('validating');
+    expect((await create({}, 'bob')).status).toBe(400);
+    expect((await call(`/v1/batches/${id}`, 'bob')).status).toBe(404);
+    expect((await call(`/v1/batches/${id}/cancel`, 'bob', 'POST')).status).toBe(404);
+    expect((await jsonOf(await call('/v1/batches', 'bob'))).data).toEqual([]);
+    expect((await jsonOf(await call('/v1/batches'))).data).toMatchObject([{ id }]);
+  });
+
+  it('are cancelled once, and not when they have ended', async () => {
+    const { create, call, transport } = await openEdge();
+    const { id } = await jsonOf(await create({}));
+    const cancel = () => call(`/v1/batches/${id}/cancel`, 'ann', 'POST');
+
+    expect(await jsonOf(await cancel())).toMatchObject({ status: 'cancelling' });
+    expect((await cancel()).status).toBe(200);
+    const batch = await transport.batches.claim(id);
+    const file = { id: 'file-x', tenant: toTenantId('ann'), filename: '', expiresMs: 0 };
+    const output = { ...file, purpose: 'batch_output', createdMs: 0, numBytes: 0 } as const;
+    const end = { status: 'cancelled', errors: [], output, errorOutput: output } as const;
+    await transport.batches.end(batch!, end);
+    expect((await cancel()).status).toBe(409);
+  });
+
+  it.each([
+    ['completion_window', { completion_window: '1h' }],
+    ['endpoint', { endpoint: '/v1/embeddings' }],
+    ['input_file_id', { input_file_id: 'file-x' }],
+    ['metadata', { metadata: Object.fromEntries(Array.from({ length: 17 }, (_, i) => [i, ''])) }],
+    [
+      'output_expires_after.seconds',
+      { output_expires_after: { anchor: 'created_at', seconds: 1 } },
+    ],
+    ['webhook.url', { webhook: { url: 'https://127.0.0.1/' } }],
+    ['webhook.events[0]', { webhook: { url, events: ['job.queued'] } }],
+  ])('are refused for %s', async (param, fields) => {
+    const { create } = await openEdge();
+    const response = await create(fields);
+    expect(response.status).toBe(400);
+    expect((await jsonOf(response)).error.param).toBe(param);
+  });
+
+  it('tell the secret of their webhook once, and it of the ends it asked for', async () => {
+    const { create, call, transport } = await openEdge();
+    const webhook = { url, events: ['batch.completed'] };
+    const { id, webhook: shown } = await jsonOf(await create({ webhook }));
+
+    expect(shown).toMatchObject({ ...webhook, payload: 'thin' });
+    expect(shown.secret).toMatch(/^whsec_/);
+    expect((await jsonOf(await call(`/v1/batches/${id}`))).webhook.secret).toBeUndefined();
+    const batch = (await transport.batches.find(id))!;
+    expect(toNotice({ ...batch, status: 'completed' })).toMatchObject({
+      webhookId: `msg_${id}_0`,
+      event: 'batch.completed',
+      webhook: { ...webhook, secret: shown.secret },
+      data: { id },
+    });
+    expect(toNotice({ ...batch, status: 'expired' }).webhook).toBeNull();
+  });
+});
