@@ -29,7 +29,7 @@ const SINK_TOKENS = 4;
  *
  * `--option FILE` or `DIR` names texts, `tokens=N` how much of them is read (again from the begin, if they end before),
  * `single=N` how many of each 10,000 are read one at a time, `sampled=N` how many are recomputed, `every=N`
- * in which of the stretches, `log=FILE` where every stretch is noted as it comes, and `from=FILE` such a file to sum up in place of measuring.
+ * in which of the stretches, `window=N` how much is read with a window alone, too, `log=FILE` where every stretch is noted as it comes, and `from=FILE` such a file to sum up in place of measuring.
  */
 export async function run(options: BenchOptions): Promise<BenchResult> {
   const setting = (name: string) =>
@@ -44,6 +44,7 @@ export async function run(options: BenchOptions): Promise<BenchResult> {
       numSingle: Number(setting('single') ?? (options.isQuick ? 200 : 10_000)),
       numRecomputed: Number(setting('sampled') ?? (options.isQuick ? 10 : 200)),
       comparedEvery: Number(setting('every') ?? 1),
+      numWindowOnly: Number(setting('window') ?? Infinity),
     };
     await measure({ ...options, numTokens, sizes, logPath: setting('log') ?? null }, measured);
   }
@@ -149,7 +150,7 @@ function joined(
 const stretchSchema = z.object({
   numTokens: z.number(),
   sinks: z.number(),
-  windowOnly: z.number(),
+  windowOnly: z.number().nullable(),
   stepMs: z.number(),
   rssBytes: z.number(),
   compared: z
@@ -170,7 +171,7 @@ function readLog(path: string): Stretch[] {
 
 function chartOf(stretches: readonly Stretch[]): string {
   const loss: Record<string, { color: string; of: (stretch: Stretch) => number | undefined }> = {
-    'window without sinks': { color: '#c0392b', of: ({ windowOnly }) => windowOnly },
+    'window without sinks': { color: '#c0392b', of: ({ windowOnly }) => windowOnly ?? undefined },
     'sinks and window': { color: '#2471a3', of: ({ sinks }) => sinks },
     'recomputed (sampled)': { color: '#27ae60', of: ({ compared }) => compared?.recomputed },
     'within the limit': { color: '#7f8c8d', of: ({ compared }) => compared?.dense },

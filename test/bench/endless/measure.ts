@@ -9,7 +9,8 @@ export interface Stretch {
   /** Tokens read up to its end. */
   readonly numTokens: number;
   readonly sinks: number;
-  readonly windowOnly: number;
+  /** `null` beyond the part that is read so. */
+  readonly windowOnly: number | null;
   /** Median, of single tokens. */
   readonly stepMs: number;
   readonly rssBytes: number;
@@ -37,6 +38,8 @@ export interface MeasureOptions {
   readonly numRecomputed: number;
   /** One stretch of so many is compared with what begins anew. */
   readonly comparedEvery: number;
+  /** Tokens that are read with a window alone, too. */
+  readonly numWindowOnly: number;
 }
 
 const CHUNK = 64;
@@ -80,7 +83,8 @@ export class Measurement {
     const start = this.#position;
     const end = start + this.#options.stretchTokens;
     const { loss: sinks, stepMs, rssBytes } = await this.#readSinks(start, end);
-    const windowOnly = await this.#readWindow(start, end);
+    const isWindow = end <= this.#options.numWindowOnly + this.#options.policy.sinkTokens;
+    const windowOnly = isWindow ? await this.#readWindow(start, end) : null;
     const isCompared = this.#numStretches % this.#options.comparedEvery === 0;
     const compared = isCompared ? await this.#compare(start, end) : null;
     this.#position = end;

@@ -10,8 +10,11 @@ const LEAST_SPEEDUP = 22.2;
 
 /** Perplexities of the whole text, and how steadily it was read. */
 export function summarize(stretches: readonly Stretch[]): Pick<BenchResult, 'tables' | 'targets'> {
-  const perplexity = (name: 'sinks' | 'windowOnly', of = stretches) =>
-    Math.exp(mean(of.map((stretch) => stretch[name])));
+  const perplexity = (name: 'sinks' | 'windowOnly', of = stretches) => {
+    const losses = of.map((stretch) => stretch[name]).filter((loss) => loss !== null);
+    return losses.length === 0 ? null : Math.exp(mean(losses));
+  };
+  const beside = stretches.filter(({ windowOnly }) => windowOnly !== null);
   const comparisons = comparisonsOf(stretches);
   const excess = mean(
     comparisons.map(({ sinksOfRecomputed, recomputed }) => sinksOfRecomputed - recomputed),
@@ -33,7 +36,8 @@ export function summarize(stretches: readonly Stretch[]): Pick<BenchResult, 'tab
           ['sinks and window (the same)', perplexity('sinks', stretches.filter(isCompared))],
           ['recomputed (some tokens)', meanPerplexity(comparisons, 'recomputed')],
           ['sinks and window (the same)', meanPerplexity(comparisons, 'sinksOfRecomputed')],
-          ['window without sinks, all', perplexity('windowOnly')],
+          [`window without sinks, to ${beside.at(-1)?.numTokens}`, perplexity('windowOnly')],
+          ['sinks and window (the same)', perplexity('sinks', beside)],
           ['sinks and window, all', perplexity('sinks')],
         ],
       },
