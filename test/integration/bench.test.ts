@@ -54,6 +54,17 @@ describe('npm run bench', () => {
     );
   });
 
+  it('submits jobs, waits until all are told of, and runs a batch beside a stream', async () => {
+    const { targets, tables } = await bench('jobs', '--quick');
+
+    const untold = targets.filter(({ name }) => name.startsWith('jobs by'));
+    expect(untold.map(({ value }) => value)).toEqual([0, 0]);
+    expect(tables[0]?.rows.map(([edge]) => edge)).toEqual(['node', 'workerd']);
+    const [alone, beside] = tables[1]?.rows ?? [];
+    expect(Number(alone?.[2])).toBeGreaterThan(0);
+    expect(beside?.[5]).toBeGreaterThanOrEqual(0); // NaN, and so null, where the batch was over
+  });
+
   it('times the weight formats, fp32 against itself among them', async () => {
     const { tables } = await bench('formats', '--quick');
 

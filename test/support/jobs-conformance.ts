@@ -73,8 +73,9 @@ export function describeJobs(name: string, open: () => Promise<JobsHarness>): vo
     }
 
     async function enqueueAll(count: number, fields: Partial<Job>): Promise<Job[]> {
+      const firstMs = Date.now() - count;
       const made = Array.from({ length: count }, (_, i) =>
-        backgroundOf({ ...fields, createdMs: 1_000_000 + i }),
+        backgroundOf({ ...fields, createdMs: firstMs + i }),
       );
       for (const job of made) await jobs.enqueue(job);
       return made;

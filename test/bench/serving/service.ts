@@ -18,6 +18,9 @@ export interface ServiceOptions {
   readonly cacheDir: string;
   readonly edges: readonly EdgeKind[];
   readonly workerEnv: Readonly<Record<string, string>>;
+  readonly edgeEnv?: Readonly<Record<string, string>>;
+  /** Processes beside these, each with its environment. */
+  readonly beside?: Readonly<Record<string, Readonly<Record<string, string>>>>;
 }
 
 export interface BenchService extends AsyncDisposable {
@@ -42,8 +45,11 @@ export async function openService(options: ServiceOptions): Promise<BenchService
   const urls = new Map<EdgeKind, string>();
   for (const edge of options.edges) {
     const port = await freePort();
-    stack.use(start(EDGES[edge], { ...shared, PORT: `${port}` }));
+    stack.use(start(EDGES[edge], { ...shared, ...options.edgeEnv, PORT: `${port}` }));
     urls.set(edge, `http://127.0.0.1:${port}`);
+  }
+  for (const [script, env] of Object.entries(options.beside ?? {})) {
+    stack.use(start(script, { ...shared, ...env }));
   }
   for (const url of urls.values()) await untilServed(url);
   const owned = stack.move();
