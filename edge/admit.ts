@@ -18,7 +18,12 @@ export function admit(c: Context<AppEnv>, request: GenerationRequest): Promise<J
 /** Puts on the answer what its client may want to know of how the request was read. */
 export function setJobHeaders(c: Context<AppEnv>, job: Job, ignored: readonly string[]): void {
   c.header('x-seed', String(job.sampling.seed));
-  if (ignored.length > 0) c.header('x-ignored-parameters', toNameList(ignored));
+  setIgnoredHeader(c, ignored);
+}
+
+/** Names the fields of the body that had no effect. */
+export function setIgnoredHeader(c: Context<AppEnv>, names: readonly string[]): void {
+  if (names.length > 0) c.header('x-ignored-parameters', toNameList(names));
 }
 
 /** Names come from the client; a header has no room for all of them, nor for every character. */

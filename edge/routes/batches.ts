@@ -4,6 +4,7 @@ import { PlatformError } from '../../shared/errors.ts';
 import {
   BATCH_ENDPOINTS,
   type Batch,
+  type BatchSpec,
   type BatchStatus,
   COMPLETION_WINDOW,
   COMPLETION_WINDOW_MS,
@@ -16,10 +17,12 @@ import {
   batchWebhookRequestSchema,
   metadataSchema,
 } from '../../shared/protocol/webhook-request.ts';
+import { setIgnoredHeader } from '../admit.ts';
 import type { AppEnv } from '../app.ts';
 import { toBatchObject } from '../batches/batch-object.ts';
 import { readJson } from '../body.ts';
 import { methodNotAllowed } from '../errors.ts';
+import { firstIdOf } from '../idempotency.ts';
 import { toWebhook } from '../jobs/background.ts';
 import { findFile, toList } from './files.ts';
 
@@ -50,11 +53,37 @@ const listSchema = z.object({
 });
 
 batches.post('/', async (c) => {
-  const { options, tenant, transport } = c.var;
+  const { options, transport } = c.var;
   const body = await readJson(c.req.raw, options.maxBodyBytes);
-  const { fields } = siftBody(body, createFields);
+  const { fields, ignored } = siftBody(body, createFields);
   const parsed = parseFields(createSchema, fields);
-  const file = await findFile(c, parsed.input_file_id).catch((error: unknown) => {
+  setIgnoredHeader(c, ignored);
+  const webhook = parsed.webhook === undefined ? null : toWebhook(c, parsed.webhook);
+  const ownId = `batch_${createTimedHex(options.now())}`;
+  const id = await firstIdOf(c, ownId, body);
+  const first = id === ownId ? null : await transport.batches.find(id);
+  if (first === null) await transport.batches.create(await toSpec(c, id, parsed, webhook));
+  // Whoever made it may have died before it was queued.
+  else if (first.status === 'validating') await transport.batches.create(first.spec);
+  const batch = await findBatch(c, id);
+  const object = toBatchObject(batch);
+  // Of a secret that was drawn here the client knows from nowhere else.
+  const secret = parsed.webhook?.secret === undefined ? batch.spec.webhook?.secret : undefined;
+  return c.json({
+    ...object,
+    webhook: object.webhook && { ...object.webhook, ...(secret && { secret }) },
+  });
+});
+
+/** @throws {PlatformError} `invalid_request` when the input file cannot be one */
+async function toSpec(
+  c: Context<AppEnv>,
+  id: string,
+  asked: z.infer<typeof createSchema>,
+  webhook: BatchSpec['webhook'],
+): Promise<BatchSpec> {
+  const { options, tenant } = c.var;
+  const file = await findFile(c, asked.input_file_id).catch((error: unknown) => {
     if (!(error instanceof PlatformError) || error.code !== 'not_found') throw error;
     throw new PlatformError('invalid_request', error.message, { param: 'input_file_id' });
   });
@@ -62,29 +91,20 @@ batches.post('/', async (c) => {
     const message = `${file.id} has the purpose ${file.purpose}; it must be batch`;
     throw new PlatformError('invalid_request', message, { param: 'input_file_id' });
   }
-  const webhook = parsed.webhook === undefined ? null : toWebhook(c, parsed.webhook);
   const createdMs = options.now();
-  const id = `batch_${createTimedHex(createdMs)}`;
-  await transport.batches.create({
+  return {
     version: 1,
     id,
     tenant,
     inputFileId: file.id,
-    endpoint: parsed.endpoint,
-    metadata: parsed.metadata ?? null,
+    endpoint: asked.endpoint,
+    metadata: asked.metadata ?? null,
     webhook,
     createdMs,
     expiresMs: createdMs + COMPLETION_WINDOW_MS,
-    outputLifeMs: (parsed.output_expires_after?.seconds ?? options.files.lifeMs / 1000) * 1000,
-  });
-  const object = toBatchObject(await findBatch(c, id));
-  // Of a secret that was drawn here the client knows from nowhere else.
-  const secret = parsed.webhook?.secret === undefined ? webhook?.secret : undefined;
-  return c.json({
-    ...object,
-    webhook: object.webhook && { ...object.webhook, ...(secret && { secret }) },
-  });
-});
+    outputLifeMs: (asked.output_expires_after?.seconds ?? options.files.lifeMs / 1000) * 1000,
+  };
+}
 
 batches.get('/', async (c) => {
   const { after, limit } = parseFields(listSchema, c.req.query());

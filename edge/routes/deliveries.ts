@@ -3,6 +3,7 @@ import { PlatformError } from '../../shared/errors.ts';
 import type { DeliveryAttempt } from '../../shared/protocol/webhook.ts';
 import type { AppEnv } from '../app.ts';
 import { methodNotAllowed } from '../errors.ts';
+import { firstIdOf } from '../idempotency.ts';
 import { findJob } from '../jobs/find.ts';
 
 /** What became of the notices of a job; mounted with the jobs. */
@@ -18,7 +19,8 @@ deliveries.all('/:id/deliveries', methodNotAllowed('GET'));
 deliveries.post('/:id/deliveries/:webhookId/redeliver', async (c) => {
   const { id, job } = await findJob(c);
   const webhookId = c.req.param('webhookId');
-  if (await c.var.transport.jobs.redeliver(job, webhookId)) {
+  const nonce = await firstIdOf(c, crypto.randomUUID(), null);
+  if (await c.var.transport.jobs.redeliver(job, webhookId, nonce)) {
     return c.json({ webhook_id: webhookId, object: 'redelivery', job_id: id }, 202);
   }
   const message = `the job has no delivery ${JSON.stringify(webhookId.slice(0, 80))}`;

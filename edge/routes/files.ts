@@ -1,25 +1,14 @@
 import { type Context, Hono } from 'hono';
 import { z } from 'zod';
 import { PlatformError } from '../../shared/errors.ts';
-import {
-  createFileId,
-  FILE_PURPOSES,
-  isFileId,
-  type StoredFile,
-} from '../../shared/protocol/file.ts';
+import { FILE_PURPOSES, isFileId, type StoredFile } from '../../shared/protocol/file.ts';
 import { parseFields } from '../../shared/protocol/request-issues.ts';
 import type { AppEnv } from '../app.ts';
 import { methodNotAllowed } from '../errors.ts';
-import { checkFormHeaders, readUpload, type Upload } from '../multipart.ts';
 import type { FileStore } from '../transport/files.ts';
+import { takeUpload } from '../upload.ts';
 
 export const files = new Hono<AppEnv>();
-
-/** How much a file of unknown length is taken to have until it is here; and for how long, if it never is. */
-const UPLOAD_MS = 10 * 60_000;
-
-const MIN_LIFE_SECONDS = 3600;
-const MAX_LIFE_SECONDS = 30 * 86_400;
 
 const listSchema = z.object({
   after: z.string().optional(),
@@ -28,59 +17,7 @@ const listSchema = z.object({
   purpose: z.string().optional(),
 });
 
-const uploadSchema = z.object({
-  purpose: z.enum(['batch']),
-  'expires_after[anchor]': z.enum(['created_at']).optional(),
-  'expires_after[seconds]': z.coerce
-    .number()
-    .int()
-    .min(MIN_LIFE_SECONDS)
-    .max(MAX_LIFE_SECONDS)
-    .optional(),
-});
-
-/** The file is on its way to Redis while it comes; it is visible once all of it is there. */
-files.post('/', async (c) => {
-  const { options, tenant, transport } = c.var;
-  const { maxBytes, maxFiles, maxTenantBytes } = options.files;
-  checkFormHeaders(c.req.raw.headers, maxBytes);
-  const createdMs = options.now();
-  const id = createFileId(createdMs);
-  const admit = (numBytes: number, expiresMs: number) => {
-    const limits = { maxFiles, maxBytes: maxTenantBytes };
-    return transport.files.admit({ id, tenant, numBytes, expiresMs, ...limits });
-  };
-  const announced = Number(c.req.header('content-length') ?? maxBytes);
-  await admit(Math.min(announced, maxBytes), createdMs + UPLOAD_MS);
-  try {
-    let numPieces = 0;
-    const upload = await readUpload(c.req.raw, {
-      maxFileBytes: maxBytes,
-      async write(piece) {
-        await transport.files.append(id, numPieces, piece);
-        numPieces += 1;
-      },
-    });
-    const file = { id, tenant, createdMs, ...describe(upload, createdMs, options.files.lifeMs) };
-    await admit(file.numBytes, file.expiresMs);
-    await transport.files.seal(file, numPieces);
-    return c.json(toFileObject(file));
-  } catch (error) {
-    // What is left all the same is forgotten by itself.
-    await transport.files.remove({ id, tenant }).catch(() => undefined);
-    throw error;
-  }
-});
-
-function describe({ fields, filename, numBytes }: Upload, createdMs: number, lifeMs: number) {
-  const parsed = parseFields(uploadSchema, Object.fromEntries(fields));
-  const seconds = parsed['expires_after[seconds]'];
-  if (numBytes === 0) {
-    throw new PlatformError('invalid_request', 'file is empty', { param: 'file' });
-  }
-  const expiresMs = createdMs + (seconds === undefined ? lifeMs : seconds * 1000);
-  return { filename: filename.slice(0, 255), numBytes, purpose: parsed.purpose, expiresMs };
-}
+files.post('/', async (c) => c.json(toFileObject(await takeUpload(c))));
 
 files.get('/', async (c) => {
   const { after, limit, order, purpose } = parseFields(listSchema, c.req.query());

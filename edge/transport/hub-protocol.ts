@@ -22,7 +22,7 @@ const reservationSchema = z.object({
   tenant: tenantSchema,
   key: z.string(),
   digest: z.string(),
-  id: requestIdSchema,
+  id: z.string(),
   lifeMs: z.number(),
 });
 

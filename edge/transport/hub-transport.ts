@@ -18,7 +18,7 @@ import {
 import type { JobStore } from './jobs.ts';
 import { createHubJobs } from './jobs-protocol.ts';
 import { unavailable } from './reach.ts';
-import { requestIdSchema, requestStateSchema } from './state-protocol.ts';
+import { requestStateSchema } from './state-protocol.ts';
 import { type AskStore, createHubBatches, createHubFiles } from './stores-protocol.ts';
 import type { RequestState, Reservation, ServedModel, Transport } from './transport.ts';
 
@@ -84,8 +84,8 @@ export class HubTransport implements Transport {
     return this.#read(id, { type: 'open', id, after, stream: newStream() }, after, signal);
   }
 
-  reserve(reservation: Reservation): Promise<RequestId> {
-    return this.#ask(this.#anyHub, { type: 'reserve', reservation }, requestIdSchema);
+  reserve(reservation: Reservation): Promise<string> {
+    return this.#ask(this.#anyHub, { type: 'reserve', reservation }, z.string());
   }
 
   request(id: RequestId): Promise<RequestState | null> {

@@ -29,7 +29,12 @@ export const jobCallSchema = z.discriminatedUnion('method', [
   z.object({ method: z.literal('list'), query: jobQuerySchema }),
   z.object({ method: z.literal('forget'), id: requestIdSchema }),
   z.object({ method: z.literal('deliveries'), id: requestIdSchema }),
-  z.object({ method: z.literal('redeliver'), job: jobSchema, webhookId: z.string() }),
+  z.object({
+    method: z.literal('redeliver'),
+    job: jobSchema,
+    webhookId: z.string(),
+    nonce: z.string(),
+  }),
   z.object({ method: z.literal('deadLetters'), query: pageQuerySchema }),
   z.object({ method: z.literal('notices'), query: pageQuerySchema }),
 ]);
@@ -52,7 +57,7 @@ export function answerJobs(jobs: JobStore, call: JobCall): Promise<unknown> {
     case 'deliveries':
       return jobs.deliveries(call.id);
     case 'redeliver':
-      return jobs.redeliver(call.job, call.webhookId);
+      return jobs.redeliver(call.job, call.webhookId, call.nonce);
     case 'deadLetters':
       return jobs.deadLetters(call.query);
     case 'notices':
@@ -84,7 +89,8 @@ export function createHubJobs(ask: AskJobs): JobStore {
     list: (query) => ask({ method: 'list', query }, jobPageSchema),
     forget: (id) => ask({ method: 'forget', id }, z.enum(['forgotten', 'open', 'unknown'])),
     deliveries: (id) => ask({ method: 'deliveries', id }, z.array(deliveryAttemptSchema)),
-    redeliver: (job, webhookId) => ask({ method: 'redeliver', job, webhookId }, z.boolean()),
+    redeliver: (job, webhookId, nonce) =>
+      ask({ method: 'redeliver', job, webhookId, nonce }, z.boolean()),
     deadLetters: (query) => ask({ method: 'deadLetters', query }, z.array(deadLetterSchema)),
     notices: (query) => ask({ method: 'notices', query }, noticesSchema),
   };

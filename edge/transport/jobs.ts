@@ -69,8 +69,12 @@ export interface JobStore {
   /** Oldest first. */
   deliveries(id: RequestId): Promise<readonly DeliveryAttempt[]>;
 
-  /** Has a notice of the job sent once more. @returns whether there is such a delivery */
-  redeliver(job: Job, webhookId: string): Promise<boolean>;
+  /**
+   * Has a notice of the job sent once more, or not again for the same `nonce`.
+   *
+   * @returns whether there is such a delivery
+   */
+  redeliver(job: Job, webhookId: string, nonce: string): Promise<boolean>;
 
   /** Latest first. @throws {PlatformError} `invalid_request` when `after` is none of them */
   deadLetters(query: PageQuery): Promise<readonly DeadLetter[]>;

@@ -149,10 +149,10 @@ export class RedisJobs implements JobStore {
     return texts.map((text) => deliveryAttemptSchema.parse(JSON.parse(text)));
   }
 
-  async redeliver(job: Job, webhookId: string): Promise<boolean> {
+  async redeliver(job: Job, webhookId: string, nonce: string): Promise<boolean> {
     const { client, keys, reach } = this.#context;
     if (!(await this.#isDelivery(job, webhookId))) return false;
-    await reach.call(() => requestRedelivery(client, keys, webhookId));
+    await reach.call(() => requestRedelivery(client, keys, webhookId, nonce));
     return true;
   }
 

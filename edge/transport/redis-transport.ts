@@ -1,7 +1,7 @@
 import { Cluster } from 'ioredis';
 import { z } from 'zod';
 import { PlatformError } from '../../shared/errors.ts';
-import { type RequestId, toRequestId } from '../../shared/ids.ts';
+import type { RequestId } from '../../shared/ids.ts';
 import { type EventId, encodeEventId, type LoggedEvent } from '../../shared/protocol/event.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
@@ -144,7 +144,7 @@ export class RedisTransport implements Transport, AsyncDisposable {
     return untilOver(reader, signal, leave);
   }
 
-  async reserve({ digest, id, lifeMs, ...named }: Reservation): Promise<RequestId> {
+  async reserve({ digest, id, lifeMs, ...named }: Reservation): Promise<string> {
     const name = this.#keys.reservation(named);
     const reserved = await this.#reach.call(() =>
       this.#client.set(name, `${id} ${digest}`, 'PX', lifeMs, 'NX', 'GET'),
@@ -155,7 +155,7 @@ export class RedisTransport implements Transport, AsyncDisposable {
       const message = 'the idempotency key was used for a request with another body';
       throw new PlatformError('idempotency_mismatch', message, { param: 'Idempotency-Key' });
     }
-    return toRequestId(firstId);
+    return firstId;
   }
 
   noteLeft(id: RequestId): Promise<number> {

@@ -39,8 +39,8 @@ export interface Reservation {
   readonly key: string;
   /** sha256 of the route and body that it stands for. */
   readonly digest: string;
-  /** The request that it stands for from now on, if it is new. */
-  readonly id: RequestId;
+  /** The request, file or batch that it stands for from now on, if it is new. */
+  readonly id: string;
   readonly lifeMs: number;
 }
 
@@ -77,10 +77,10 @@ export interface Transport {
   ): Promise<AsyncIterable<LoggedEvent>>;
 
   /**
-   * @returns the request that the key stands for: the one that reserved it first
+   * @returns the id that the key stands for: of whatever reserved it first
    * @throws {PlatformError} `idempotency_mismatch` when it stands for a call with another digest
    */
-  reserve(reservation: Reservation): Promise<RequestId>;
+  reserve(reservation: Reservation): Promise<string>;
 
   request(id: RequestId): Promise<RequestState | null>;
 

@@ -42,13 +42,14 @@ export async function pushNotice(host: ListHost, keys: Keys, notice: PushedNotic
   await push(host, keys, { type: 'notice', ...notice });
 }
 
-/** Asks for a delivery to be sent once more, under the id it had. */
+/** Asks for a delivery to be sent once more, under the id it had; within the hour, once for each nonce. */
 export async function requestRedelivery(
   host: ListHost,
   keys: Keys,
   webhookId: string,
+  nonce: string = crypto.randomUUID(),
 ): Promise<void> {
-  await push(host, keys, { type: 'redelivery', webhookId, nonce: crypto.randomUUID() });
+  await push(host, keys, { type: 'redelivery', webhookId, nonce });
 }
 
 async function push(host: ListHost, keys: Keys, item: OutboxItem): Promise<void> {

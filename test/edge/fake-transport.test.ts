@@ -1,5 +1,6 @@
 import { describeAdmission } from '../support/admission-conformance.ts';
 import { FakeTransport } from '../support/fake-transport.ts';
+import { describeIdempotency } from '../support/idempotency-conformance.ts';
 import { describeJobs, type JobsHarness, memoryRecords } from '../support/jobs-conformance.ts';
 import { describeTransport } from '../support/transport-conformance.ts';
 
@@ -24,3 +25,4 @@ async function open(maxQueued?: number): Promise<JobsHarness> {
 describeTransport('FakeTransport', open);
 describeAdmission('FakeTransport', open);
 describeJobs('FakeTransport', open);
+describeIdempotency('FakeTransport', open);

@@ -259,10 +259,14 @@ describe('webhooks', () => {
     const { prefix, name } = keys.deliveries;
     await vi.waitFor(async () => expect((await attemptsOf(job)).length).toBe(1));
     await redis.client.del(`${prefix}:${name}:msg_${job.id}_2`);
-    await requestRedelivery(redis.client, keys, `msg_${job.id}_2`);
-    await waitForCount(receiver, 2);
-    const [first, second] = verified(receiver);
-    expect(second).toEqual(first);
+    for (const nonce of ['a', 'a', 'b']) {
+      await requestRedelivery(redis.client, keys, `msg_${job.id}_2`, nonce);
+    }
+    await waitForCount(receiver, 3);
+    const [first, second, third] = verified(receiver);
+    expect([second, third]).toEqual([first, first]);
+    await vi.waitFor(async () => expect((await attemptsOf(job)).length).toBe(3));
+    expect(await redis.client.llen(keys.webhookOutbox)).toBe(0);
   });
 
   it('send nothing more to an endpoint that answered 410, and say so', async () => {

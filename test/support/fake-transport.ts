@@ -42,7 +42,7 @@ export class FakeTransport implements Transport {
   readonly #filesByDigest = new Map<string, TokenizerFiles>();
   readonly #rates = new Map<string, number>();
   readonly #entryById = new Map<RequestId, Entry>();
-  readonly #reservations = new Map<string, { id: RequestId; digest: string }>();
+  readonly #reservations = new Map<string, { id: string; digest: string }>();
   readonly #play: Play | null;
   #nextSubmission = Promise.withResolvers<Job>();
 
@@ -108,7 +108,7 @@ export class FakeTransport implements Transport {
     return readLog(entry, after?.seq ?? -1, signal);
   }
 
-  async reserve({ tenant, key, digest, id }: Reservation): Promise<RequestId> {
+  async reserve({ tenant, key, digest, id }: Reservation): Promise<string> {
     await this.ping();
     const name = `${tenant} ${key}`;
     const first = this.#reservations.get(name) ?? { id, digest };

@@ -14,7 +14,7 @@ export interface WebhookRecords {
   addAttempt(id: RequestId, attempt: DeliveryAttempt): Promise<void>;
   addDeadLetter(tenant: TenantId, letter: DeadLetter): Promise<void>;
   addNotice(tenant: TenantId, notice: ListedNotice): Promise<void>;
-  /** Webhook ids that are to be sent once more. */
+  /** Webhook ids that are to be sent once more, one for each nonce. */
   redeliveries(): Promise<string[]>;
 }
 
@@ -228,12 +228,13 @@ export function describeJobs(name: string, open: () => Promise<JobsHarness>): vo
       await harness.records.addAttempt(job.id, attempt);
 
       expect(await jobs.deliveries(job.id)).toEqual([attempt]);
-      expect(await jobs.redeliver(job, attempt.webhookId)).toBe(true);
-      expect(await jobs.redeliver(job, `msg_${job.id}_0`)).toBe(true);
+      expect(await jobs.redeliver(job, attempt.webhookId, 'a')).toBe(true);
+      expect(await jobs.redeliver(job, attempt.webhookId, 'a')).toBe(true); // sent again
+      expect(await jobs.redeliver(job, `msg_${job.id}_0`, 'b')).toBe(true);
       for (const n of ['1', '7', 'o4', 'x']) {
-        expect(await jobs.redeliver(job, `msg_${job.id}_${n}`)).toBe(false);
+        expect(await jobs.redeliver(job, `msg_${job.id}_${n}`, n)).toBe(false);
       }
-      expect(await jobs.redeliver(job, `msg_${createRequestId()}_0`)).toBe(false);
+      expect(await jobs.redeliver(job, `msg_${createRequestId()}_0`, 'c')).toBe(false);
       const again = await harness.records.redeliveries();
       expect(again).toEqual([attempt.webhookId, `msg_${job.id}_0`]);
     });

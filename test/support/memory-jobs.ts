@@ -33,6 +33,7 @@ export interface JobHost {
 /** Background requests in memory, with the semantics of those in Redis. Also the webhook process's side: `add...`. */
 export class MemoryJobs implements JobStore {
   readonly redeliveries: string[] = [];
+  readonly #nonces = new Set<string>();
   readonly #host: JobHost;
   /** Oldest first. */
   readonly #ids: RequestId[] = [];
@@ -99,14 +100,15 @@ export class MemoryJobs implements JobStore {
     return this.#attemptsById.get(id) ?? [];
   }
 
-  async redeliver(job: Job, webhookId: string): Promise<boolean> {
+  async redeliver(job: Job, webhookId: string, nonce: string): Promise<boolean> {
     const attempts = await this.deliveries(job.id);
     const isQueuedNotice =
       webhookId === webhookIdOf(job.id, { n: 0 }) && job.webhook?.events.includes('job.queued');
     if (!isQueuedNotice && !attempts.some((attempt) => attempt.webhookId === webhookId)) {
       return false;
     }
-    this.redeliveries.push(webhookId);
+    if (!this.#nonces.has(nonce)) this.redeliveries.push(webhookId);
+    this.#nonces.add(nonce);
     return true;
   }
 

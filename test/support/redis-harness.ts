@@ -62,10 +62,8 @@ export async function openRedisHarness(
       },
       async redeliveries() {
         const texts = await redis.client.lrange(keys.webhookOutbox, 0, -1);
-        return texts.flatMap((text) => {
-          const item = decodeOutboxItem(text);
-          return item?.type === 'redelivery' ? [item.webhookId] : [];
-        });
+        const items = texts.map(decodeOutboxItem).filter((item) => item?.type === 'redelivery');
+        return [...new Map(items.map(({ nonce, webhookId }) => [nonce, webhookId])).values()];
       },
     },
     [Symbol.asyncDispose]: () => stack.disposeAsync(),

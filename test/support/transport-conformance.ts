@@ -262,6 +262,9 @@ export function describeTransport(name: string, open: () => Promise<TransportHar
       await expect(mismatch).rejects.toMatchObject({ code: 'idempotency_mismatch' });
       const tenant = toTenantId('b');
       expect(await harness.transport.reserve({ ...other, tenant })).toBe(other.id);
+      const file = { ...other, key: createRequestId(), id: 'file-0' };
+      expect(await harness.transport.reserve(file)).toBe('file-0');
+      expect(await harness.transport.reserve({ ...file, id: 'file-1' })).toBe('file-0');
     });
 
     it('leaves the cancel to whoever left last', async () => {

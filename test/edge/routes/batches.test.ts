@@ -75,6 +75,14 @@ describe('batches', () => {
     expect((await jsonOf(response)).error.param).toBe(param);
   });
 
+  it('name the fields of theirs that nobody knows', async () => {
+    const { create } = await openEdge();
+    const response = await create({ flavor: 'sweet', user: 'ann', 'a b': 1 });
+    expect(response.status).toBe(200);
+    expect(response.headers.get('x-ignored-parameters')).toBe('flavor, a%20b');
+    expect((await create({})).headers.get('x-ignored-parameters')).toBeNull();
+  });
+
   it('tell the secret of their webhook once, and it of the ends it asked for', async () => {
     const { create, call, transport } = await openEdge();
     const webhook = { url, events: ['batch.completed'] };

@@ -121,6 +121,11 @@ describe('deliveries of a job', () => {
     expect(accepted.status).toBe(202);
     expect(await jsonOf(accepted)).toMatchObject({ webhook_id: webhookId, job_id: id });
     expect(transport.jobs.redeliveries).toEqual([webhookId]);
+    const headers = { 'idempotency-key': 'a' };
+    for (const method of ['POST', 'POST']) {
+      expect((await app.request(again, { method, headers })).status).toBe(202);
+    }
+    expect(transport.jobs.redeliveries).toEqual([webhookId, webhookId]);
     const unknown = await app.request(again.replace('_0/', '_9/'), { method: 'POST' });
     expect(unknown.status).toBe(404);
   });

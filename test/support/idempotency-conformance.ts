@@ -1,0 +1,172 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createApp } from '../../edge/app.ts';
+import type { FileStore } from '../../edge/transport/files.ts';
+import type { Transport } from '../../edge/transport/transport.ts';
+import { PlatformError } from '../../shared/errors.ts';
+import { toTenantId } from '../../shared/ids.ts';
+import { FILE_CHUNK_BYTES } from '../../shared/protocol/file.ts';
+import { jsonOf } from './edge.ts';
+
+const limits = { maxBytes: 10_000_000, maxFiles: 2, maxTenantBytes: 20_000_000, lifeMs: 3_600_000 };
+/** Several pieces of the store. */
+const long = 'x\n'.repeat(FILE_CHUNK_BYTES);
+
+/** An app for one tenant over some transport. */
+function openApp(transport: Transport, tenant: string) {
+  const apiKeys = new Map([['key', toTenantId(tenant)]]);
+  const app = createApp(() => transport, { apiKeys, files: limits, log: () => undefined });
+  const authorization = 'Bearer key';
+  const call = (path: string, method = 'GET') =>
+    app.request(path, { method, headers: { authorization } });
+  const upload = (text: string, key: string, fields: Record<string, string> = {}) => {
+    const body = new FormData();
+    body.set('file', new Blob([text]), 'in.jsonl');
+    for (const [name, value] of Object.entries({ purpose: 'batch', ...fields }))
+      body.set(name, value);
+    const headers = { authorization, 'idempotency-key': key };
+    return app.request('/v1/files', { method: 'POST', headers, body });
+  };
+  const createBatch = (fields: object, key: string) =>
+    app.request('/v1/batches', {
+      method: 'POST',
+      headers: { authorization, 'content-type': 'application/json', 'idempotency-key': key },
+      body: JSON.stringify({ endpoint: '/v1/completions', completion_window: '24h', ...fields }),
+    });
+  const idsAt = async (path: string) =>
+    (await jsonOf(await call(path))).data.map(({ id }: { id: string }) => id);
+  return { call, upload, createBatch, idsAt };
+}
+
+/** Files that cannot be completed, as when Redis goes away at the last moment. */
+function withoutSeal(files: FileStore): FileStore {
+  return new Proxy(files, {
+    get(target, name) {
+      if (name === 'seal') return () => Promise.reject(new PlatformError('unavailable', 'gone'));
+      const value: unknown = Reflect.get(target, name);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+function withFiles(transport: Transport, files: FileStore): Transport {
+  return new Proxy(transport, {
+    get(target, name) {
+      const value: unknown = name === 'files' ? files : Reflect.get(target, name);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+/** What an `Idempotency-Key` means for files and batches, whatever holds them. */
+export function describeIdempotency(
+  name: string,
+  open: () => Promise<{ readonly transport: Transport } & AsyncDisposable>,
+): void {
+  describe(`an Idempotency-Key over ${name}`, () => {
+    let harness: Awaited<ReturnType<typeof open>>;
+    let numTenants = 0;
+    beforeAll(async () => {
+      harness = await open();
+    });
+    afterAll(() => harness?.[Symbol.asyncDispose]());
+
+    const next = () => {
+      numTenants += 1;
+      return openApp(harness.transport, `tenant-${numTenants}`);
+    };
+    const expectMismatch = async (response: Response) => {
+      expect(response.status).toBe(422);
+      expect((await jsonOf(response)).error.code).toBe('idempotency_mismatch');
+    };
+
+    it('answers a retry of an upload with the first file, and keeps nothing of it', async () => {
+      const { upload, idsAt, call } = next();
+      const first = await jsonOf(await upload(long, 'a'));
+      // More than the tenant may have: each gives back what it took.
+      for (let i = 0; i < 3; i += 1) {
+        const again = await upload(long, 'a');
+        expect(again.status).toBe(200);
+        expect(await jsonOf(again)).toEqual(first);
+      }
+      expect(await idsAt('/v1/files')).toEqual([first.id]);
+      expect(await (await call(`/v1/files/${first.id}/content`)).text()).toBe(long);
+      const other = await jsonOf(await upload(long, 'b'));
+      expect(other.id).not.toBe(first.id);
+    });
+
+    it('refuses other bytes or fields, and keeps nothing of them', async () => {
+      const { upload, idsAt } = next();
+      const { id } = await jsonOf(await upload(long, 'a'));
+      const last = `${long.slice(0, -1)}y`;
+      await expectMismatch(await upload(last, 'a'));
+      await expectMismatch(await upload(`y${long.slice(1)}`, 'a'));
+      await expectMismatch(await upload(`${long}\n`, 'a'));
+      const expiry = { 'expires_after[anchor]': 'created_at', 'expires_after[seconds]': '7200' };
+      await expectMismatch(await upload(long, 'a', expiry));
+      expect(await idsAt('/v1/files')).toEqual([id]);
+      expect((await upload(last, 'b')).status).toBe(200); // there is still room for one
+    });
+
+    it('refuses a malformed key before anything is read', async () => {
+      const { upload, createBatch, idsAt } = next();
+      expect((await upload('{}', 'x'.repeat(256))).status).toBe(400);
+      expect((await createBatch({ input_file_id: 'file-x' }, 'x'.repeat(256))).status).toBe(400);
+      expect(await idsAt('/v1/files')).toEqual([]);
+    });
+
+    it('makes one file of uploads that come at once', async () => {
+      const { upload, idsAt } = next();
+      const answers = await Promise.all([upload(long, 'a'), upload(long, 'a')]);
+      const files = await Promise.all(answers.map(jsonOf));
+      expect(answers.map(({ status }) => status)).toEqual([200, 200]);
+      expect(files[1]).toEqual(files[0]);
+      expect(await idsAt('/v1/files')).toEqual([files[0].id]);
+    });
+
+    it('completes a file whose first call did not, and makes a deleted one anew', async () => {
+      const { transport } = harness;
+      numTenants += 1;
+      const tenant = `tenant-${numTenants}`;
+      const broken = openApp(withFiles(transport, withoutSeal(transport.files)), tenant);
+      expect((await broken.upload(long, 'a')).status).toBe(503);
+      const { upload, call, idsAt } = openApp(transport, tenant);
+      expect(await idsAt('/v1/files')).toEqual([]);
+
+      const { id } = await jsonOf(await upload(long, 'a'));
+      expect(await idsAt('/v1/files')).toEqual([id]);
+      expect((await call(`/v1/files/${id}`, 'DELETE')).status).toBe(200);
+      expect(await jsonOf(await upload(long, 'a'))).toMatchObject({ id, bytes: long.length });
+      expect(await (await call(`/v1/files/${id}/content`)).text()).toBe(long);
+      expect(await idsAt('/v1/files')).toEqual([id]);
+      await expectMismatch(await upload('{}', 'a'));
+    });
+
+    it('answers a retry of a batch with the first one, its input gone or not', async () => {
+      const { upload, createBatch, call, idsAt } = next();
+      const { id: inputFileId } = await jsonOf(await upload('{}\n', 'a'));
+      const webhook = { url: 'https://example.com/hook', events: ['batch.completed'] };
+      const fields = { input_file_id: inputFileId, webhook };
+      const first = await jsonOf(await createBatch(fields, 'b'));
+      expect(first.webhook.secret).toMatch(/^whsec_/);
+      expect(await jsonOf(await createBatch(fields, 'b'))).toEqual(first);
+      await expectMismatch(await createBatch({ ...fields, metadata: { a: 'b' } }, 'b'));
+      await expectMismatch(await createBatch(fields, 'a')); // the upload's
+      await call(`/v1/files/${inputFileId}`, 'DELETE');
+      expect(await jsonOf(await createBatch(fields, 'b'))).toEqual(first);
+      expect((await createBatch(fields, 'c')).status).toBe(400);
+      expect(await idsAt('/v1/batches')).toEqual([first.id]);
+    });
+
+    it('makes one batch of calls that come at once', async () => {
+      const { upload, createBatch, idsAt } = next();
+      const { id: inputFileId } = await jsonOf(await upload('{}\n', 'a'));
+      const webhook = { url: 'https://example.com/hook', events: ['batch.completed'] };
+      const create = () => createBatch({ input_file_id: inputFileId, webhook }, 'b');
+      const made = await Promise.all(
+        [create(), create(), create()].map(async (c) => jsonOf(await c)),
+      );
+      expect(new Set(made.map((batch) => JSON.stringify(batch))).size).toBe(1);
+      expect(await idsAt('/v1/batches')).toEqual([made[0].id]);
+    });
+  });
+}
