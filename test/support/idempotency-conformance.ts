@@ -12,9 +12,9 @@ const limits = { maxBytes: 10_000_000, maxFiles: 2, maxTenantBytes: 20_000_000, 
 const long = 'x\n'.repeat(FILE_CHUNK_BYTES);
 
 /** An app for one tenant over some transport. */
-function openApp(transport: Transport, tenant: string) {
+function openApp(transport: Transport, tenant: string, now = Date.now) {
   const apiKeys = new Map([['key', toTenantId(tenant)]]);
-  const app = createApp(() => transport, { apiKeys, files: limits, log: () => undefined });
+  const app = createApp(() => transport, { apiKeys, files: limits, now, log: () => undefined });
   const authorization = 'Bearer key';
   const call = (path: string, method = 'GET') =>
     app.request(path, { method, headers: { authorization } });
@@ -37,25 +37,22 @@ function openApp(transport: Transport, tenant: string) {
   return { call, upload, createBatch, idsAt };
 }
 
-/** Files that cannot be completed, as when Redis goes away at the last moment. */
-function withoutSeal(files: FileStore): FileStore {
-  return new Proxy(files, {
-    get(target, name) {
-      if (name === 'seal') return () => Promise.reject(new PlatformError('unavailable', 'gone'));
-      const value: unknown = Reflect.get(target, name);
-      return typeof value === 'function' ? value.bind(target) : value;
+/** The same transport, but for the call that completes a file. */
+function withSeal(transport: Transport, seal: FileStore['seal']): Transport {
+  const files = override(transport.files, 'seal', seal);
+  return override(transport, 'files', files);
+}
+
+function override<Target extends object>(target: Target, member: keyof Target, value: unknown) {
+  return new Proxy(target, {
+    get(_, name) {
+      const own: unknown = name === member ? value : Reflect.get(target, name);
+      return typeof own === 'function' ? own.bind(target) : own;
     },
   });
 }
 
-function withFiles(transport: Transport, files: FileStore): Transport {
-  return new Proxy(transport, {
-    get(target, name) {
-      const value: unknown = name === 'files' ? files : Reflect.get(target, name);
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
-  });
-}
+const gone = () => Promise.reject(new PlatformError('unavailable', 'gone'));
 
 /** What an `Idempotency-Key` means for files and batches, whatever holds them. */
 export function describeIdempotency(
@@ -72,7 +69,8 @@ export function describeIdempotency(
 
     const next = () => {
       numTenants += 1;
-      return openApp(harness.transport, `tenant-${numTenants}`);
+      const tenant = `tenant-${numTenants}`;
+      return { ...openApp(harness.transport, tenant), tenant };
     };
     const expectMismatch = async (response: Response) => {
       expect(response.status).toBe(422);
@@ -123,22 +121,43 @@ export function describeIdempotency(
       expect(await idsAt('/v1/files')).toEqual([files[0].id]);
     });
 
-    it('completes a file whose first call did not, and makes a deleted one anew', async () => {
+    it('completes a file whose first call did not', async () => {
       const { transport } = harness;
-      numTenants += 1;
-      const tenant = `tenant-${numTenants}`;
-      const broken = openApp(withFiles(transport, withoutSeal(transport.files)), tenant);
-      expect((await broken.upload(long, 'a')).status).toBe(503);
-      const { upload, call, idsAt } = openApp(transport, tenant);
+      const { upload, idsAt, tenant } = next();
+      expect((await openApp(withSeal(transport, gone), tenant).upload(long, 'a')).status).toBe(503);
       expect(await idsAt('/v1/files')).toEqual([]);
-
       const { id } = await jsonOf(await upload(long, 'a'));
       expect(await idsAt('/v1/files')).toEqual([id]);
+      await expectMismatch(await upload('{}', 'a'));
+    });
+
+    it('makes a file that was deleted anew, in the room that it leaves', async () => {
+      const { upload, call, idsAt } = next();
+      const { id } = await jsonOf(await upload(long, 'a'));
+      const { id: other } = await jsonOf(await upload('{}', 'b'));
       expect((await call(`/v1/files/${id}`, 'DELETE')).status).toBe(200);
       expect(await jsonOf(await upload(long, 'a'))).toMatchObject({ id, bytes: long.length });
       expect(await (await call(`/v1/files/${id}/content`)).text()).toBe(long);
-      expect(await idsAt('/v1/files')).toEqual([id]);
-      await expectMismatch(await upload('{}', 'a'));
+      expect((await idsAt('/v1/files')).toSorted()).toEqual([id, other].toSorted());
+    });
+
+    it.each([
+      ['fails', 503],
+      ['succeeds', 200],
+    ])('keeps what a retry completed before the first call %s', async (_, status) => {
+      const { transport } = harness;
+      const { upload, call, tenant } = next();
+      const slow = withSeal(transport, async (file, numPieces) => {
+        expect((await upload(long, 'a')).status).toBe(200);
+        await (status === 503 ? gone() : transport.files.seal(file, numPieces));
+      });
+      const aMinuteAgo = () => Date.now() - 60_000;
+      const answer = await openApp(slow, tenant, aMinuteAgo).upload(long, 'a');
+      expect(answer.status).toBe(status);
+      const kept = await jsonOf(await upload(long, 'a'));
+      expect(await (await call(`/v1/files/${kept.id}/content`)).text()).toBe(long);
+      expect(kept.created_at).toBeGreaterThan(aMinuteAgo() / 1000 + 30);
+      if (status === 200) expect(await jsonOf(answer)).toEqual(kept);
     });
 
     it('answers a retry of a batch with the first one, its input gone or not', async () => {

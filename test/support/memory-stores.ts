@@ -70,6 +70,7 @@ export class MemoryFiles implements FileStore {
 
   async seal(file: StoredFile, numPieces: number): Promise<void> {
     await this.#reach();
+    if (this.#fileById.has(file.id)) return;
     const numThere = this.#piecesById.get(file.id)?.length ?? 0;
     if (numThere !== numPieces) throw new PlatformError('conflict', 'lost');
     this.#fileById.set(file.id, file);

@@ -7,6 +7,7 @@ import { createRequestId } from '../../../shared/ids.ts';
 import { isTerminal, type LoggedEvent } from '../../../shared/protocol/event.ts';
 import { describeAdmission } from '../../support/admission-conformance.ts';
 import { FakeTransport } from '../../support/fake-transport.ts';
+import { describeIdempotency } from '../../support/idempotency-conformance.ts';
 import { jobOf } from '../../support/jobs.ts';
 import { describeJobs, type JobsHarness, memoryRecords } from '../../support/jobs-conformance.ts';
 import { tellStory } from '../../support/storyteller.ts';
@@ -51,6 +52,7 @@ async function open(maxQueued?: number): Promise<JobsHarness> {
 describeTransport('HubTransport', open);
 describeAdmission('HubTransport', open);
 describeJobs('HubTransport', open);
+describeIdempotency('HubTransport', open);
 
 async function listOf(events: AsyncIterable<LoggedEvent>): Promise<LoggedEvent[]> {
   const list: LoggedEvent[] = [];
