@@ -211,6 +211,7 @@ describe('an end before the end', () => {
     await vi.waitFor(() => expect(generator.isCancelled(job.id)).toBe(true));
     generator.step();
     expect((await result).last).toMatchObject({ type: 'done', usage: { completionTokens: 0 } });
+    expect((await transport.request(job.id))?.status).toBe('expired');
   });
 
   it('is a clear failure of the worker when it meets a bug, and the request goes elsewhere', async () => {

@@ -27,7 +27,7 @@ function backgroundOf(fields: Partial<Job> = {}): Job {
   return jobOf({ tenant: toTenantId(`tenant-${numTenants}`), background: true, ...fields });
 }
 
-const indexOf = (tenant: TenantId) => redis.client.zrange(keys.jobsOf(tenant), 0, -1);
+const indexOf = (tenant: TenantId) => redis.client.zrange(keys.jobsOf(tenant), '0', '-1');
 const all = { after: null, limit: 100, status: null, endpoint: null, metadata: {} } as const;
 
 /** Puts entries of jobs that nobody knows any longer into an index. */
@@ -110,13 +110,15 @@ describe('RedisJobs', () => {
     const [first, second, third] = ['a', 'b', 'c'].map(() => backgroundOf({ model }));
     for (const job of [first, second, third]) await transport.jobs.enqueue(job!);
     const { wait, prioritized } = keys.waitingJobs(first!);
-    // As BullMQ does with a job whose worker was lost: to the end that is served first.
-    await redis.client.zrem(prioritized, third!.id);
-    await redis.client.rpush(wait, third!.id);
+    // As BullMQ does with jobs whose worker was lost: to the end that is served first.
+    for (const job of [third!, second!]) {
+      await redis.client.zrem(prioritized, job.id);
+      await redis.client.rpush(wait, job.id);
+    }
 
     const places = await Promise.all(
       [first, second, third].map((job) => transport.jobs.place(job!)),
     );
-    expect(places.map((place) => place?.numAhead)).toEqual([1, 2, 0]);
+    expect(places.map((place) => place?.numAhead)).toEqual([2, 0, 1]);
   });
 });

@@ -80,6 +80,13 @@ describe('POST /v1/jobs', () => {
     expect(deadlineMs).toBeLessThanOrEqual(Date.now() + 60_000);
   });
 
+  it('is kept for as long as configured, also under an idempotency key', async () => {
+    const jobRetentionMs = 48 * 3_600_000;
+    const { submit, transport } = createJobsEdge({ jobRetentionMs } as object);
+    await submit({}, { 'idempotency-key': 'a' });
+    expect(transport.submitted[0]?.keepMs).toBe(jobRetentionMs);
+  });
+
   it('stands for one job under one idempotency key', async () => {
     const { submit, transport, finished } = createJobsEdge();
     const key = { 'idempotency-key': 'a' };
