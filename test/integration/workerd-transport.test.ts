@@ -1,6 +1,7 @@
 import { HubTransport } from '../../edge/transport/hub-transport.ts';
 import { openWorkerd } from '../../infra/workerd-runtime.ts';
 import { describeAdmission } from '../support/admission-conformance.ts';
+import { describeIdempotency } from '../support/idempotency-conformance.ts';
 import { describeJobs } from '../support/jobs-conformance.ts';
 import { openRedisHarness } from '../support/redis-harness.ts';
 import { describeTransport } from '../support/transport-conformance.ts';
@@ -17,3 +18,4 @@ const open = (maxQueued = 1024) =>
 describeTransport('HubTransport with workerd', open);
 describeAdmission('HubTransport with workerd', open);
 describeJobs('HubTransport with workerd', open);
+describeIdempotency('HubTransport with workerd', open);

@@ -4,6 +4,7 @@ import type { FileStore } from '../../edge/transport/files.ts';
 import type { Transport } from '../../edge/transport/transport.ts';
 import { PlatformError } from '../../shared/errors.ts';
 import { toTenantId } from '../../shared/ids.ts';
+import type { BatchSpec } from '../../shared/protocol/batch.ts';
 import { FILE_CHUNK_BYTES } from '../../shared/protocol/file.ts';
 import { jsonOf } from './edge.ts';
 
@@ -147,17 +148,19 @@ export function describeIdempotency(
     ])('keeps what a retry completed before the first call %s', async (_, status) => {
       const { transport } = harness;
       const { upload, call, tenant } = next();
+      const retries: Response[] = [];
       const slow = withSeal(transport, async (file, numPieces) => {
-        expect((await upload(long, 'a')).status).toBe(200);
+        retries.push(await upload(long, 'a'));
         await (status === 503 ? gone() : transport.files.seal(file, numPieces));
       });
       const aMinuteAgo = () => Date.now() - 60_000;
       const answer = await openApp(slow, tenant, aMinuteAgo).upload(long, 'a');
       expect(answer.status).toBe(status);
-      const kept = await jsonOf(await upload(long, 'a'));
-      expect(await (await call(`/v1/files/${kept.id}/content`)).text()).toBe(long);
-      expect(kept.created_at).toBeGreaterThan(aMinuteAgo() / 1000 + 30);
-      if (status === 200) expect(await jsonOf(answer)).toEqual(kept);
+      const retried = await jsonOf(retries[0]!);
+      expect(await jsonOf(await call(`/v1/files/${retried.id}`))).toEqual(retried);
+      expect(await (await call(`/v1/files/${retried.id}/content`)).text()).toBe(long);
+      expect(retried.created_at).toBeGreaterThan(aMinuteAgo() / 1000 + 30);
+      if (status === 200) expect(await jsonOf(answer)).toEqual(retried);
     });
 
     it('answers a retry of a batch with the first one, its input gone or not', async () => {
@@ -174,6 +177,24 @@ export function describeIdempotency(
       expect(await jsonOf(await createBatch(fields, 'b'))).toEqual(first);
       expect((await createBatch(fields, 'c')).status).toBe(400);
       expect(await idsAt('/v1/batches')).toEqual([first.id]);
+    });
+
+    it('queues a batch again that nobody has begun: its first call may have died before', async () => {
+      const { transport } = harness;
+      const { upload, tenant } = next();
+      const created: string[] = [];
+      const create = async (spec: BatchSpec) => {
+        created.push(JSON.stringify(spec));
+        await transport.batches.create(spec);
+      };
+      const batches = override(transport.batches, 'create', create);
+      const { createBatch } = openApp(override(transport, 'batches', batches), tenant);
+      const { id: inputFileId } = await jsonOf(await upload('{}\n', 'a'));
+      const fields = { input_file_id: inputFileId };
+      const first = await jsonOf(await createBatch(fields, 'b'));
+      expect(await jsonOf(await createBatch(fields, 'b'))).toEqual(first);
+      expect(created).toHaveLength(2);
+      expect(created[1]).toBe(created[0]);
     });
 
     it('makes one batch of calls that come at once', async () => {
