@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { contextTokens, renewalTokens, type SinkPolicy } from '../../shared/protocol/endless.ts';
 import { createTokenizer } from '../../shared/tokenizer.ts';
+import { WEIGHT_FORMATS, type WeightFormat } from '../../worker/model/builder.ts';
 import { openCheckpoint } from '../../worker/model/checkpoint.ts';
 import { openModel } from '../../worker/model/open-model.ts';
 import { toOpenedModel } from '../../worker/thread/opened-model.ts';
@@ -24,13 +25,19 @@ import { EndlessReader } from '../support/text-reader.ts';
 const directory = temporaryDirectory();
 const target = join(import.meta.dirname, '../../infra/models/stories-target');
 
-const open = (modelDir: string) =>
+interface Setting {
+  readonly weightFormat: WeightFormat;
+  readonly numThreads: number;
+}
+
+const PLAIN: Setting = { weightFormat: 'fp32', numThreads: 1 };
+
+const open = (modelDir: string, setting: Setting = PLAIN) =>
   openModel({
     modelDir,
     cacheDir: join(directory, 'cache'),
     executionProvider: 'cpu',
-    weightFormat: 'fp32',
-    numThreads: 1,
+    ...setting,
   });
 
 describeSinks('the stories pair', () => openStoriesPair(directory));
@@ -59,9 +66,17 @@ function expectedLogits(
 async function actualLogits(
   modelDir: string,
   tokenIds: readonly number[],
-  { policy, cut }: { readonly policy: SinkPolicy; readonly cut: readonly number[] },
+  {
+    policy,
+    cut,
+    setting,
+  }: {
+    readonly policy: SinkPolicy;
+    readonly cut: readonly number[];
+    readonly setting?: Setting;
+  },
 ): Promise<Float32Array[]> {
-  const { runner } = await open(modelDir);
+  const { runner } = await open(modelDir, setting);
   const reader = new EndlessReader(runner, policy, tokenIds.slice(0, policy.sinkTokens));
   await reader.start();
   const logits: Float32Array[] = [];
@@ -140,14 +155,35 @@ describe('the embedded target behind sinks', () => {
     const expected = expectedLogits({ config, tensors }, tokenIds, policy);
     expect(worstDifference(actual, expected)).toBeLessThan(1e-3);
   }, 300_000);
+});
 
-  it('gives the same bits however the text is cut', async () => {
-    const { tokenIds } = await readTarget(1300);
-    const expected = await actualLogits(target, tokenIds, { policy, cut: [1] });
-    for (const cut of [[64], [2], [17, 1, 3], [8, 40]]) {
-      expect(isSame(await actualLogits(target, tokenIds, { policy, cut }), expected)).toBe(true);
-    }
+describe('bits behind sinks', () => {
+  const policy = sinks(4, 60); // begun anew after 544 tokens
+  const grouped = join(directory, 'grouped');
+  const inParts = { weightFormat: 'fp32', numThreads: 4 } as const; // groups of heads are cut for them
+
+  it.each<Setting>(WEIGHT_FORMATS.map((weightFormat) => ({ weightFormat, numThreads: 2 })))(
+    'are the same however the text is cut: the embedded target, %j',
+    async (setting) => {
+      const { tokenIds } = await readTarget(800);
+      await compare(target, tokenIds, setting);
+    },
+  );
+
+  it('are the same with groups of heads in parts', async () => {
+    writeCheckpoint(grouped, CONFIGS['llama, grouped heads']!);
+    const tokenIds = Array.from({ length: 800 }, (_, i) => (i * i * 7 + 3 * i) % 101);
+    await compare(grouped, tokenIds, inParts);
   });
+
+  async function compare(modelDir: string, tokenIds: readonly number[], setting: Setting) {
+    const single = { policy, cut: [1], setting: { ...setting, numThreads: 1 } };
+    const expected = await actualLogits(modelDir, tokenIds, single);
+    for (const cut of [[64], [2], [17, 1, 3]]) {
+      const actual = await actualLogits(modelDir, tokenIds, { policy, cut, setting });
+      expect(isSame(actual, expected)).toBe(true);
+    }
+  }
 });
 
 /** Tokens of stories, and the weights in the order of `config.json`. */
