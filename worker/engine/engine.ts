@@ -107,7 +107,7 @@ export class Engine {
   /** Advances every scheduled sequence once. */
   async step(): Promise<void> {
     const startMs = this.#context.now();
-    this.#scheduler.admit();
+    this.#scheduler.admit(startMs);
     await this.#propose();
     const reads = this.#scheduler.schedule().map((chunk) => this.#toRead(chunk));
     const isDecode = reads.every(({ chunk }) => chunk.sequence.isDecoding);

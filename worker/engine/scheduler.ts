@@ -26,6 +26,13 @@ export const DEFAULT_QUANTUM_TOKENS = 1024;
 
 /** While prompts of interactive sequences are read, those of class `batch` take part in one step of so many. */
 const BATCH_INTERVAL = 8;
+/**
+ * Until there was no interactive sequence for so long, so many of class `batch` take part in a step, with so many
+ * tokens together: the next one to come waits for the end of a step, which is to be short.
+ */
+const QUIET_MS = 2000;
+const ROWS_BESIDE = 4;
+const TOKENS_BESIDE = 32;
 
 /**
  * Decides who has a row, and which tokens the model reads next.
@@ -36,7 +43,8 @@ const BATCH_INTERVAL = 8;
  * served first, so that reading a prompt never stops another's stream.
  *
  * Sequences of class `batch` give way to interactive ones: the newest of them loses its row in the step in
- * which an interactive one lacks it, and all of them sit out most steps in which an interactive prompt is read.
+ * which an interactive one lacks it, all of them sit out most steps in which an interactive prompt is read, and
+ * few of them, in turn, take part in the others as long as interactive ones come and go.
  * A sequence without bound belongs to that class, and gives its row to others of it by turns. What lost its
  * row keeps its tokens, and reads them again like a prompt.
  */
@@ -47,6 +55,11 @@ export class Scheduler {
   readonly #line = new WaitingLine();
   readonly #running: Sequence[] = []; // oldest first
   #numStepsSatOut = 0;
+  #lastInteractiveMs = -Infinity;
+  /** Whether interactive sequences come and go. */
+  #isBusy = false;
+  /** Of the sequences of class `batch` that have a row, the first that takes part in a busy step. */
+  #turn = 0;
 
   constructor(limits: SchedulerLimits, cache: KvCache, listener: RowListener) {
     this.#limits = limits;
@@ -64,7 +77,16 @@ export class Scheduler {
 
   /** Those that take part in the next step. */
   get active(): readonly Sequence[] {
-    return this.#numStepsSatOut > 0 ? this.#running.filter(isInteractive) : this.#running;
+    if (!this.#isBusy) return this.#running;
+    const beside = this.#numStepsSatOut > 0 ? [] : this.#beside();
+    return this.#running.filter((each) => isInteractive(each) || beside.includes(each));
+  }
+
+  /** Those of class `batch` whose turn it is. */
+  #beside(): readonly Sequence[] {
+    const batch = this.#running.filter((sequence) => !isInteractive(sequence));
+    const first = batch.length > ROWS_BESIDE ? this.#turn % batch.length : 0;
+    return [...batch.slice(first), ...batch.slice(0, first)].slice(0, ROWS_BESIDE);
   }
 
   /** Takes charge of a sequence, behind those that are as urgent. */
@@ -72,8 +94,8 @@ export class Scheduler {
     this.#line.add(sequence);
   }
 
-  /** Begins a step: gives rows to those who wait, and settles who takes part. */
-  admit(): void {
+  /** Begins a step: gives rows to those who wait, and settles who takes part. @param nowMs by any one clock */
+  admit(nowMs: number): void {
     for (;;) {
       const isFull = this.#running.length >= this.#limits.maxSequences;
       const giver = isFull ? this.#giver() : null;
@@ -85,6 +107,9 @@ export class Scheduler {
       this.#running.push(sequence);
       this.#listener.onRow(sequence);
     }
+    if (this.#running.some(isInteractive)) this.#lastInteractiveMs = nowMs;
+    this.#isBusy = nowMs - this.#lastInteractiveMs <= QUIET_MS;
+    this.#turn += ROWS_BESIDE;
     const isReading = this.#running.some((each) => isInteractive(each) && !each.isDecoding);
     this.#numStepsSatOut = isReading ? (this.#numStepsSatOut + 1) % BATCH_INTERVAL : 0;
   }
@@ -92,13 +117,16 @@ export class Scheduler {
   /** Plans the step. */
   schedule(): Chunk[] {
     let budget = this.#limits.maxBatchedTokens;
+    let besideBudget = this.#isBusy ? TOKENS_BESIDE : budget;
     const chunks: Chunk[] = [];
     const byUrgency = this.active.toSorted((a, b) => urgencyOf(a) - urgencyOf(b));
     for (const sequence of byUrgency) {
-      const numTokens = Math.min(sequence.numPendingTokens, sequence.roomInChunk, budget);
-      if (numTokens === 0) break;
+      const room = isInteractive(sequence) ? budget : Math.min(budget, besideBudget);
+      const numTokens = Math.min(sequence.numPendingTokens, sequence.roomInChunk, room);
+      if (numTokens === 0) continue;
       chunks.push({ sequence, numTokens });
       budget -= numTokens;
+      if (!isInteractive(sequence)) besideBudget -= numTokens;
     }
     return chunks;
   }

@@ -33,8 +33,8 @@ class Steps {
   }
 
   /** @returns who read how many tokens */
-  step(): string {
-    this.scheduler.admit();
+  step(nowMs = 0): string {
+    this.scheduler.admit(nowMs);
     const chunks = this.scheduler.schedule();
     for (const { sequence, numTokens } of chunks) {
       const gains = numTokens === sequence.numPendingTokens;
@@ -56,6 +56,40 @@ class Steps {
 let steps = new Steps(2);
 beforeEach(() => {
   steps = new Steps(2);
+});
+
+describe('sequences of class batch beside interactive ones', () => {
+  const numRows = (step: string) => step.split(', ').length;
+
+  beforeEach(() => {
+    steps = new Steps(8);
+    for (const name of 'abcdef') steps.add(name, 1, batch);
+    expect(numRows(steps.step())).toBe(6);
+    const urgent = steps.add('urgent', 1);
+    steps.step(100);
+    expect(steps.step(100)).toMatch(/^urgent 1, /);
+    steps.scheduler.remove(urgent);
+  });
+
+  it('take part a few at a time, each in its turn', () => {
+    const seen = Array.from({ length: 3 }, () => steps.step(150));
+    expect(seen.map(numRows)).toEqual([4, 4, 4]);
+    for (const name of 'abcdef') expect(seen.join()).toContain(`${name} `);
+  });
+
+  it('all take part again once nobody came for two seconds', () => {
+    expect(numRows(steps.step(2100))).toBe(4);
+    expect(numRows(steps.step(2101))).toBe(6);
+  });
+
+  it('read no more than a few tokens together, so that a step is short for whoever comes', () => {
+    for (const sequence of steps.scheduler.running.slice()) steps.scheduler.remove(sequence);
+    steps.add('long', 60, batch);
+    expect(steps.step(200)).toBe('long 32');
+    expect(steps.step(200)).toBe('long 28');
+    steps.add('later', 60, batch);
+    expect(steps.step(3000)).toBe('long 1, later 60');
+  });
 });
 
 describe('sequences of class batch', () => {

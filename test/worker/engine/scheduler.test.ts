@@ -33,7 +33,7 @@ function read(cache: KvCache, chunks: readonly Chunk[]): void {
 
 /** Runs one step. @returns its plan */
 function step({ cache, scheduler }: ReturnType<typeof schedulerOf>): string {
-  scheduler.admit();
+  scheduler.admit(0);
   const chunks = scheduler.schedule();
   read(cache, chunks);
   return chunks.map(({ sequence, numTokens }) => `${names.of(sequence)} ${numTokens}`).join(', ');
@@ -130,7 +130,7 @@ describe('Scheduler', () => {
     });
     scheduler.add(names.sequence(10, 'a'));
 
-    scheduler.admit();
+    scheduler.admit(0);
     expect(scheduler.schedule()).toMatchObject([{ numTokens: 8 }]);
     expect(restored).toHaveLength(1);
   });
@@ -149,7 +149,7 @@ describe('Scheduler', () => {
         parts.scheduler.add(sequence);
       }
       const isWaiting = parts.scheduler.numWaiting > 0;
-      parts.scheduler.admit();
+      parts.scheduler.admit(0);
       const chunks = parts.scheduler.schedule();
 
       const { running, numWaiting } = parts.scheduler;
