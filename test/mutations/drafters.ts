@@ -51,8 +51,8 @@ export const DRAFTERS: readonly Mutant[] = [
     name: 'drafts are drawn with the noise of one position',
     patches: [
       drafter(
-        'const position = sequence.tokenIds.length + this.#tokenIds.length;',
-        'const position = sequence.tokenIds.length;',
+        'const position = sequence.numTokens + this.#tokenIds.length;',
+        'const position = sequence.numTokens;',
       ),
     ],
     tests: SPECULATION_TESTS,
@@ -62,8 +62,8 @@ export const DRAFTERS: readonly Mutant[] = [
     patches: [
       {
         file: 'worker/engine/speculator.ts',
-        search: 'this.#parts.drafter?.remove(sequence);',
-        replace: '',
+        search: 'this.#parts.drafter?.remove(sequence);\n    const { tenant }',
+        replace: 'const { tenant }',
       },
     ],
     tests: SPECULATION_TESTS,
@@ -94,7 +94,8 @@ export const DRAFTERS: readonly Mutant[] = [
     patches: [
       {
         file: 'worker/engine/speculator.ts',
-        search: 'if (side.offsets.some((offset) => offset > maxOffset)) return null;',
+        search:
+          'if (side.offsets.some((offset) => numComputedTokens + offset >= numPositions)) return null;',
         replace: '',
       },
     ],

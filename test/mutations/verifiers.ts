@@ -41,14 +41,14 @@ export const VERIFIERS: readonly Mutant[] = [
     name: 'penalties are stale: they count tokens up to the last step',
     patches: [
       {
-        file: 'worker/engine/sequence.ts',
+        file: 'worker/engine/context.ts',
         search: 'this.tokenIds.push(tokenId);\n    this.history.add(tokenId);',
         replace: 'this.tokenIds.push(tokenId);',
       },
       {
         file: 'worker/engine/engine.ts',
         search: 'this.#speculator?.settle(output);',
-        replace: `for (const tokenId of output.newTokenIds) sequence.history.add(tokenId);
+        replace: `for (const tokenId of output.newTokenIds) sequence.context.history.add(tokenId);
           this.#speculator?.settle(output);`,
       },
     ],
@@ -58,8 +58,8 @@ export const VERIFIERS: readonly Mutant[] = [
     name: 'noise of the wrong position: that of the step’s first token',
     patches: [
       selector(
-        'const position = this.#sequence.tokenIds.length;',
-        'const position = this.#sequence.tokenIds.length - i;',
+        'const position = this.#sequence.numTokens;',
+        'const position = this.#sequence.numTokens - i;',
       ),
     ],
     tests: SPECULATION_TESTS,
