@@ -128,7 +128,6 @@ export const unsupportedCases: readonly (readonly [path: string, fields: object,
   [
     [COMPLETIONS, { suffix: 'end' }, 'suffix'],
     [COMPLETIONS, { best_of: 2 }, 'best_of'],
-    [COMPLETIONS, { context_policy: 'sinks' }, 'context_policy'],
     [CHAT, { tools: [{ type: 'function' }] }, 'tools'],
     [CHAT, { tool_choice: 'required' }, 'tool_choice'],
     [CHAT, { functions: [{}] }, 'functions'],
