@@ -28,11 +28,12 @@ export const DEFAULT_QUANTUM_TOKENS = 1024;
 const BATCH_INTERVAL = 8;
 /**
  * Until there was no interactive sequence for so long, so many of class `batch` take part in a step, with so many
- * tokens together: the next one to come waits for the end of a step, which is to be short.
+ * tokens together: the next one to come waits for the end of a step, which is to be short. Those without bound are
+ * streams that somebody reads: they take part as others do.
  */
 const QUIET_MS = 2000;
-const ROWS_BESIDE = 4;
-const TOKENS_BESIDE = 32;
+const ROWS_BESIDE = 1;
+const TOKENS_BESIDE = 8;
 
 /**
  * Decides who has a row, and which tokens the model reads next.
@@ -79,12 +80,15 @@ export class Scheduler {
   get active(): readonly Sequence[] {
     if (!this.#isBusy) return this.#running;
     const beside = this.#numStepsSatOut > 0 ? [] : this.#beside();
-    return this.#running.filter((each) => isInteractive(each) || beside.includes(each));
+    const isStream = (each: Sequence) => each.options.isUnbounded && this.#numStepsSatOut === 0;
+    return this.#running.filter(
+      (each) => isInteractive(each) || isStream(each) || beside.includes(each),
+    );
   }
 
   /** Those of class `batch` whose turn it is. */
   #beside(): readonly Sequence[] {
-    const batch = this.#running.filter((sequence) => !isInteractive(sequence));
+    const batch = this.#running.filter(isBounded);
     const first = batch.length > ROWS_BESIDE ? this.#turn % batch.length : 0;
     return [...batch.slice(first), ...batch.slice(0, first)].slice(0, ROWS_BESIDE);
   }
@@ -121,12 +125,12 @@ export class Scheduler {
     const chunks: Chunk[] = [];
     const byUrgency = this.active.toSorted((a, b) => urgencyOf(a) - urgencyOf(b));
     for (const sequence of byUrgency) {
-      const room = isInteractive(sequence) ? budget : Math.min(budget, besideBudget);
+      const room = isBounded(sequence) ? Math.min(budget, besideBudget) : budget;
       const numTokens = Math.min(sequence.numPendingTokens, sequence.roomInChunk, room);
       if (numTokens === 0) continue;
       chunks.push({ sequence, numTokens });
       budget -= numTokens;
-      if (!isInteractive(sequence)) besideBudget -= numTokens;
+      if (isBounded(sequence)) besideBudget -= numTokens;
     }
     return chunks;
   }
@@ -179,6 +183,11 @@ export class Scheduler {
 
 function isInteractive({ options }: Sequence): boolean {
   return options.class === 'interactive';
+}
+
+/** Of class `batch` for its own sake. */
+function isBounded({ options }: Sequence): boolean {
+  return options.class === 'batch' && !options.isUnbounded;
 }
 
 /** Those that await a token before those that read; of either, the interactive first. */

@@ -71,24 +71,31 @@ describe('sequences of class batch beside interactive ones', () => {
     steps.scheduler.remove(urgent);
   });
 
-  it('take part a few at a time, each in its turn', () => {
-    const seen = Array.from({ length: 3 }, () => steps.step(150));
-    expect(seen.map(numRows)).toEqual([4, 4, 4]);
+  it('take part one at a time, each in its turn', () => {
+    const seen = Array.from({ length: 6 }, () => steps.step(150));
+    expect(seen.map(numRows)).toEqual([1, 1, 1, 1, 1, 1]);
     for (const name of 'abcdef') expect(seen.join()).toContain(`${name} `);
   });
 
   it('all take part again once nobody came for two seconds', () => {
-    expect(numRows(steps.step(2100))).toBe(4);
+    expect(numRows(steps.step(2100))).toBe(1);
     expect(numRows(steps.step(2101))).toBe(6);
   });
 
   it('read no more than a few tokens together, so that a step is short for whoever comes', () => {
     for (const sequence of steps.scheduler.running.slice()) steps.scheduler.remove(sequence);
-    steps.add('long', 60, batch);
-    expect(steps.step(200)).toBe('long 32');
-    expect(steps.step(200)).toBe('long 28');
+    steps.add('long', 12, batch);
+    expect(steps.step(200)).toBe('long 8');
+    expect(steps.step(200)).toBe('long 4');
     steps.add('later', 60, batch);
     expect(steps.step(3000)).toBe('long 1, later 60');
+  });
+
+  it('but for those without bound, which all take part', () => {
+    for (const sequence of steps.scheduler.running.slice()) steps.scheduler.remove(sequence);
+    for (const name of 'xyz') steps.add(name, 20, unbounded);
+    expect(steps.step(200)).toBe('x 20, y 20, z 20');
+    expect(steps.step(200)).toBe('x 1, y 1, z 1');
   });
 });
 
@@ -102,7 +109,7 @@ describe('sequences of class batch', () => {
     expect(steps.step()).toBe('urgent 2');
     expect(steps.step()).toBe('urgent 1, old 1');
     steps.scheduler.remove(urgent);
-    expect(steps.step()).toBe('old 1, new 3'); // its prompt, and the token that it had
+    expect(steps.step(5000)).toBe('old 1, new 3'); // its prompt, and the token that it had
     expect(steps.lost).toEqual(['new']);
   });
 
