@@ -10,8 +10,8 @@ import {
   type TokenizerFiles,
   tokenizerFilesSchema,
 } from '../../shared/protocol/model-card.ts';
+import { SERVED_MODELS } from '../../shared/protocol/registry-scripts.ts';
 import { RequestScripts, runScript } from '../../shared/protocol/request-scripts.ts';
-import { SERVED_MODELS } from '../../shared/protocol/scripts.ts';
 import { DEFAULT_MAX_QUEUED } from './admission.ts';
 import { RedisBatches } from './batches.ts';
 import { EventReader, type EventSource } from './event-reader.ts';

@@ -1,4 +1,4 @@
-import type { Script } from './scripts.ts';
+import { NOW_MS, type Script } from './scripts.ts';
 
 /**
  * The state of a batch is a hash:
@@ -16,12 +16,6 @@ import type { Script } from './scripts.ts';
  * | outputFileId, errorFileId | files that are complete                                           |
  * | notified         | '1' once its end was handed over                                           |
  */
-const NOW_MS = `
-local function nowMs()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end`;
-
 const ENTER = `${NOW_MS}
 local function enter(status)
   redis.call('HSET', KEYS[1], 'status', status, 'at:' .. status, nowMs())

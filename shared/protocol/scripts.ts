@@ -25,7 +25,8 @@ export interface Script {
   readonly lua: string;
 }
 
-const NOW_MS = `
+/** Lua: the time by the clock of Redis. */
+export const NOW_MS = `
 local function nowMs()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -247,73 +248,4 @@ local state = redis.call('HMGET', KEYS[1], 'status', 'epoch', 'claims')
 if state[1] ~= 'running' or state[2] ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'status', 'queued', 'epoch', state[2] + 1, 'claims', state[3] - 1)
 return 1`,
-};
-
-/**
- * Says that a worker lives and what it serves.
- *
- * KEYS model cards, workers. ARGV field of the model, card, member of the worker, ms until the next
- * heartbeat is overdue.
- */
-export const HEARTBEAT: Script = {
-  name: 'heartbeat',
-  lua: `${NOW_MS}
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-redis.call('ZADD', KEYS[2], nowMs() + ARGV[4], ARGV[3])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', nowMs() - 60000)`,
-};
-
-/**
- * KEYS model cards, workers.
- * @returns fields and cards in turns; members of the workers that are alive
- */
-export const SERVED_MODELS: Script = {
-  name: 'served-models',
-  lua: `${NOW_MS}
-return {redis.call('HGETALL', KEYS[1]), redis.call('ZRANGEBYSCORE', KEYS[2], nowMs(), '+inf')}`,
-};
-
-/**
- * Says how many requests of its queue a worker can finish in a second.
- *
- * KEYS rates. ARGV worker id, rate, ms until the next heartbeat is overdue.
- */
-export const REPORT_RATE: Script = {
-  name: 'report-rate',
-  lua: `${NOW_MS}
-redis.call('HSET', KEYS[1], ARGV[1], (nowMs() + ARGV[3]) .. ' ' .. ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])`,
-};
-
-/**
- * How long a queue is, and how fast it moves: by the workers that are alive, those that have measured
- * nothing yet taken for the mean of the others. Forgets the rates of those that are gone.
- *
- * KEYS waiting list of BullMQ, its sorted set of prioritized jobs, rates. ARGV priority.
- * @returns requests that wait, those of them that go before a new one of this priority, and requests
- *   finished a second, as text: 0 when nothing is measured
- */
-export const QUEUE_LOAD: Script = {
-  name: 'queue-load',
-  lua: `${NOW_MS}
-local first = redis.call('LLEN', KEYS[1])
-local numQueued = first + redis.call('ZCARD', KEYS[2])
-local behind = '(' .. string.format('%.0f', (ARGV[1] + 1) * 0x100000000)
-local numAhead = first + redis.call('ZCOUNT', KEYS[2], '-inf', behind)
-local now, sum, numMeasured, numWorkers = nowMs(), 0, 0, 0
-local rates = redis.call('HGETALL', KEYS[3])
-for i = 1, #rates, 2 do
-  local expiresMs, rate = string.match(rates[i + 1], '(%S+) (%S+)')
-  if tonumber(expiresMs) < now then
-    redis.call('HDEL', KEYS[3], rates[i])
-  else
-    numWorkers = numWorkers + 1
-    if tonumber(rate) > 0 then
-      numMeasured = numMeasured + 1
-      sum = sum + rate
-    end
-  end
-end
-if numMeasured > 0 then sum = sum * numWorkers / numMeasured end
-return {numQueued, numAhead, tostring(sum)}`,
 };

@@ -5,8 +5,8 @@ import {
   type ModelCard,
   type TokenizerFiles,
 } from '../../shared/protocol/model-card.ts';
+import { HEARTBEAT, REPORT_RATE } from '../../shared/protocol/registry-scripts.ts';
 import { runScript, type ScriptHost } from '../../shared/protocol/request-scripts.ts';
-import { HEARTBEAT, REPORT_RATE } from '../../shared/protocol/scripts.ts';
 import type { RedisClient } from './connection.ts';
 
 const HEARTBEAT_MS = 1000;
