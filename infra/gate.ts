@@ -19,11 +19,16 @@ const stages = [
   ['chaos', ['test/chaos/main.ts', '--kills', '100', '--jobs', '30']],
 ] as const;
 
+/** A stage that hangs is a stage that failed. */
+const STAGE_LIMIT_MS = 20 * 60_000;
+
 const failed: string[] = [];
 for (const [name, command] of stages) {
   const startMs = performance.now();
   console.log(`\n== ${name}`);
-  const { status } = spawnSync(process.execPath, command, { stdio: 'inherit' });
+  const limit = { timeout: STAGE_LIMIT_MS, killSignal: 'SIGKILL' } as const;
+  const { status } = spawnSync(process.execPath, command, { stdio: 'inherit', ...limit });
+  if (status === null) console.error(`${name} was ended after ${seconds(startMs)} s`);
   if (status !== 0) failed.push(name);
   console.log(`== ${name} ${status === 0 ? 'ok' : 'FAILED'}, ${seconds(startMs)} s`);
 }

@@ -29,6 +29,7 @@ export class Adversary {
   readonly #rng: Rng;
   readonly #countByHarm = new Map<Harm, number>();
   readonly #recoveries = new Set<Promise<void>>();
+  readonly #failures: unknown[] = [];
   #redisRestart: Promise<void> = Promise.resolve();
 
   constructor(cluster: Cluster, rng: Rng) {
@@ -53,7 +54,8 @@ export class Adversary {
 
   /** Waits until everything that was killed serves again. @throws {Error} when something does not */
   async settle(): Promise<void> {
-    while (this.#recoveries.size > 0) await Promise.all(this.#recoveries);
+    while (this.#recoveries.size > 0) await Promise.allSettled(this.#recoveries);
+    if (this.#failures.length > 0) throw new AggregateError(this.#failures, 'not all came back');
   }
 
   #draw(): Harm {
@@ -116,6 +118,6 @@ export class Adversary {
   #recover(recovery: Promise<void>): void {
     this.#recoveries.add(recovery);
     const forget = () => this.#recoveries.delete(recovery);
-    recovery.then(forget, forget);
+    recovery.catch((failure: unknown) => this.#failures.push(failure)).then(forget);
   }
 }

@@ -47,6 +47,7 @@ export async function openCluster(size: ClusterSize): Promise<Cluster> {
   let redis: PrivateRedis = await openPrivateRedis({ dir, port: 'free' });
   const { port } = redis;
   stack.defer(() => redis[Symbol.asyncDispose]());
+  process.once('exit', () => redis.process.kill('SIGKILL')); // the others end with this process
 
   const relays: Relay[] = [];
   const urlOfRedis = async () => {

@@ -14,6 +14,8 @@ const NUM_CLIENTS = 12;
 /** A client that gave up waits for minutes of recovery, not for one. */
 const PATIENCE_MS = 120_000;
 const BETWEEN_KILLS_MS = [150, 900] as const;
+/** After the verdict, nobody waits longer for what was started to end. */
+const CLOSED_WITHIN_MS = 60_000;
 
 interface Expected {
   readonly request: ChaosRequest;
@@ -66,6 +68,14 @@ async function main(): Promise<void> {
   console.log(JSON.stringify(report));
   const isSound = report.lost + report.duplicated + report.differing + report.failed === 0;
   process.exitCode = isSound && isAccounted(report) && report.requests > 0 ? 0 : 1;
+  setTimeout(leave, CLOSED_WITHIN_MS).unref();
+}
+
+/** Says what is still open, and ends with the verdict. */
+function leave(): void {
+  const open = process.getActiveResourcesInfo().join(' ');
+  console.error(`still open ${CLOSED_WITHIN_MS / 1000} s after the end: ${open}`);
+  process.exit();
 }
 
 function reportOf(outcomes: readonly Judged[]) {
