@@ -10,9 +10,10 @@ import {
   type Target,
   targetOf,
 } from './benchmark.ts';
-import { BenchPair, type Mode, type Pass } from './speculation/bench-pair.ts';
+import { BenchPair } from './speculation/bench-pair.ts';
 import { callMs } from './speculation/call-times.ts';
-import { COLUMNS, type Costs, MAX_DRAFT, type Row, toRow } from './speculation/rows.ts';
+import { measureModes } from './speculation/rounds.ts';
+import { COLUMNS, type Costs, MAX_DRAFT, type Row } from './speculation/rows.ts';
 import {
   allModes,
   beforeEdit,
@@ -23,26 +24,15 @@ import {
 } from './speculation/workloads.ts';
 
 const models = join(import.meta.dirname, '../../infra/models');
-/** Texts of a pass at least: they differ much in how well they are drafted. */
-const MIN_TEXTS = 3;
+/** Of a trace whose requests come and go, as parts of the longest. */
+const LENGTHS = [1, 0.5, 0.75, 0.25, 1];
 
 interface Pair {
   readonly label: string;
+  /** Longest answers: those of a quick model are long, since passes of a tenth of a second tell only noise. */
+  readonly maxTokens: number;
   readonly targetDir: string;
   readonly draftDir: string;
-}
-
-interface Plan {
-  readonly rounds: number;
-  readonly numTokens: number;
-  readonly rowCounts: readonly number[];
-  /** Of the rows, in turn. */
-  readonly temperatures: readonly number[];
-  readonly modesOf: (pair: BenchPair, numRows: number) => Mode[];
-  /** What a request says of its answer before it is given. */
-  readonly predict?: (answer: readonly number[]) => number[];
-  /** Whether every text is asked for a second time, and that time counts. */
-  readonly isAskedAgain?: boolean;
 }
 
 /** Real text and repetition, `auto`, draft model and lookup against plain decoding, per weight format. */
@@ -52,15 +42,17 @@ export async function run(options: BenchOptions): Promise<BenchResult> {
     options: {
       formats: { type: 'string', default: 'fp32' },
       pair: { type: 'string', default: 'all' },
+      rows: { type: 'string', default: options.isQuick ? '1' : '1,4,16' },
     },
   });
   const formats = values.formats.split(',').map((name) => formatSchema.parse(name));
+  const rowCounts = values.rows.split(',').map(Number);
   const pairs = pairsOf(options, values.pair);
   const tables: Table[] = [];
   const targets: Target[] = [];
   for (const pair of pairs) {
     for (const weightFormat of formats) {
-      const measured = await measurePair(pair, weightFormat, options);
+      const measured = await measurePair(pair, { weightFormat, rowCounts }, options);
       tables.push(...measured.tables);
       targets.push(...measured.targets);
     }
@@ -71,6 +63,7 @@ export async function run(options: BenchOptions): Promise<BenchResult> {
     targets,
     notes: [
       'greedy; the draft model in fp32; outputs of all modes are compared token for token',
+      'mixed texts: answers of all lengths up to the longest and of temperatures 0, 0.8 and 1.3, two a row; `off, again` is the noise',
       'edit: the answer before an edit, one token in 24 otherwise, is sent as its `prediction`; repetition: the same answer was given to the tenant before (the embedded models do not follow a wish to repeat or edit)',
       'bound: (1 - a^(g+1)) / ((1 - a)(g c + v(g+1))), the greatest over draft lengths g, with a the accepted share of all drafted tokens that were compared, c from the runs of the draft model within the passes (twice as slow as one after the other: the target leaves it nothing in the caches), v measured; what was measured against it is decoding alone, without the step that reads the prompt',
       'no GPU was at hand: WebGPU was not measured',
@@ -85,6 +78,7 @@ const formatSchema = z.custom<WeightFormat>((name) =>
 function pairsOf({ isQuick, cacheDir }: BenchOptions, which: string): Pair[] {
   const embedded = {
     label: 'embedded pair, 3.5 M and 0.4 M parameters',
+    maxTokens: 256,
     targetDir: join(models, 'stories-target'),
     draftDir: join(models, 'stories-draft'),
   };
@@ -92,11 +86,13 @@ function pairsOf({ isQuick, cacheDir }: BenchOptions, which: string): Pair[] {
   const targetDir = inflate(embedded.targetDir, INFLATED_TARGET, cacheDir);
   const inflated = {
     label: 'inflated target of 110 M parameters, the draft model as it is',
+    maxTokens: 64,
     targetDir,
     draftDir: embedded.draftDir,
   };
   const bothInflated = {
     label: 'both inflated, to 110 M and 16 M parameters',
+    maxTokens: 64,
     targetDir,
     draftDir: inflate(embedded.draftDir, INFLATED_DRAFT, cacheDir),
   };
@@ -105,9 +101,14 @@ function pairsOf({ isQuick, cacheDir }: BenchOptions, which: string): Pair[] {
   return { ...pairsByName, all }[z.enum(['embedded', 'inflated', 'both', 'all']).parse(which)];
 }
 
+interface Settings {
+  readonly weightFormat: WeightFormat;
+  readonly rowCounts: readonly number[];
+}
+
 async function measurePair(
-  { label, targetDir, draftDir }: Pair,
-  weightFormat: WeightFormat,
+  { label, targetDir, draftDir, maxTokens }: Pair,
+  { weightFormat, rowCounts }: Settings,
   options: BenchOptions,
 ): Promise<{ tables: Table[]; targets: Target[] }> {
   const { cacheDir, numThreads, isQuick } = options;
@@ -118,10 +119,12 @@ async function measurePair(
     cacheDir,
     numThreads,
   });
+  const maxLength = isQuick ? 24 : maxTokens;
   const plan = {
     rounds: isQuick ? 1 : (options.rounds ?? 5),
-    numTokens: isQuick ? 24 : 64,
-    rowCounts: isQuick ? [1] : [1, 4, 16],
+    rowCounts,
+    textsPerRow: 1,
+    lengths: [maxLength],
     temperatures: [0],
     modesOf: allModes,
   };
@@ -144,7 +147,13 @@ async function measurePair(
   const mixed = await measureModes(
     pair,
     mixedPrompts(pair),
-    { ...plan, temperatures: [0, 1.3, 0, 0.8], modesOf: guardedModes },
+    {
+      ...plan,
+      textsPerRow: isQuick ? 1 : 2,
+      lengths: LENGTHS.map((part) => Math.round(part * maxLength)),
+      temperatures: [0, 1.3, 0, 0.8],
+      modesOf: guardedModes,
+    },
     costs,
   );
   const costTable = {
@@ -178,44 +187,6 @@ async function measureCosts(pair: BenchPair, numCalls: number): Promise<Costs> {
   return { verify, draftMs: await callMs(pair.draft, { numRows: 1, numNewTokens: 1 }, numCalls) };
 }
 
-/** Every mode in every round, in turn, so that a noisy machine is noisy for all of them. */
-async function measureModes(
-  pair: BenchPair,
-  prompts: readonly (readonly number[])[],
-  { rounds, numTokens, rowCounts, temperatures, modesOf, predict, isAskedAgain = false }: Plan,
-  costs: Costs,
-): Promise<Row[]> {
-  const rows: Row[] = [];
-  for (const numRows of rowCounts) {
-    const modes = modesOf(pair, numRows);
-    const passes = new Map<Mode, Pass[]>(modes.map((mode) => [mode, []]));
-    for (let round = -1; round < rounds; round += 1) {
-      // Other texts every time, as recent outputs are looked up in; few rows take several one after the other.
-      const numTexts = Math.max(numRows, MIN_TEXTS);
-      const start = (round + 1) * numTexts;
-      const chosen = Array.from(
-        { length: numTexts },
-        (_, i) => prompts[(start + i) % prompts.length]!,
-      );
-      let expected: Pass['outputs'] | null = null;
-      for (const mode of modes) {
-        const predictions = predict && expected?.map(predict);
-        const settings = { numTokens, temperatures, predictions };
-        if (isAskedAgain) await mode.pass(chosen, settings);
-        const pass = await mode.pass(chosen, settings);
-        expected ??= pass.outputs;
-        if (JSON.stringify(pass.outputs) !== JSON.stringify(expected)) {
-          throw new Error(`${mode.name} says something else than off`);
-        }
-        if (round >= 0) passes.get(mode)?.push(pass);
-      }
-    }
-    const plain = passes.get(modes[0]!)!;
-    for (const [mode, all] of passes) rows.push(toRow(numRows, mode.name, all, plain, costs));
-  }
-  return rows;
-}
-
 function targetsOf(
   title: string,
   weightFormat: WeightFormat,
@@ -231,7 +202,7 @@ function targetsOf(
       .filter(({ mode }) => mode === 'auto')
       .map((row) => ({ ...row, mode: 'auto on stories' })),
     ...mixed
-      .filter(({ mode }) => mode !== 'off')
+      .filter(({ mode }) => mode.startsWith('auto'))
       .map((row) => ({ ...row, mode: `${row.mode} on mixed texts` })),
   ].map(({ numRows, mode, speedUp }) =>
     targetOf(`${title}: ${mode}, ${numRows} rows`, speedUp, '>=', 0.98),

@@ -32,6 +32,8 @@ export class Draftee {
   readonly #lookahead: Lookahead | null;
   /** Tokens of the sequence that are known here, or were never looked at. */
   #numKnown: number;
+  /** Tokens of the sequence that were there when it was last looked at. */
+  #numSeen: number;
   /** Of the draft that is being verified: the match it rests on, and the draft model's word for it. */
   matchLength = 0;
   cumulativeProbabilities: readonly number[] = [];
@@ -40,6 +42,7 @@ export class Draftee {
     const { prediction } = sequence.options;
     this.#sequence = sequence;
     this.#numKnown = sequence.context.numForgotten;
+    this.#numSeen = sequence.numTokens;
     this.#sources = sources;
     const { proposers } = sources;
     const isPredicted = proposers.has('prediction') && prediction.length > 0;
@@ -78,6 +81,15 @@ export class Draftee {
   /** @param nextTokenIds what the target chose after the side tokens that want it */
   takeSide(nextTokenIds: readonly TokenId[], numTaken: number): void {
     this.#lookahead?.take(nextTokenIds, numTaken);
+  }
+
+  /** @returns what the sequence gained since the last call */
+  takeNew(): readonly TokenId[] {
+    const { tokenIds, numTokens } = this.#sequence;
+    const numNew = numTokens - this.#numSeen;
+    const newTokenIds = tokenIds.slice(Math.max(0, tokenIds.length - numNew));
+    this.#numSeen = numTokens;
+    return newTokenIds;
   }
 
   #catchUp(): void {

@@ -44,6 +44,8 @@ export class Engine {
   readonly #selector: TokenSelector;
   readonly #generationById = new Map<RequestId, Generation>();
   #numRowsLost = 0;
+  /** The speculator, where it has a part in the step that is being made. */
+  #attending: Speculator | null = null;
 
   constructor({ runner, limits, prefixCacheBytes, speculator, context }: EngineParts) {
     this.#runner = runner;
@@ -124,13 +126,13 @@ export class Engine {
           : [];
         const output = this.#selector.select(chunk, logits, firstLogits);
         if (side && output.newTokenIds.length > 0) {
-          this.#speculator?.takeSide(chunk.sequence, sideTokenIds, output.newTokenIds.length);
+          this.#attending?.takeSide(chunk.sequence, sideTokenIds, output.newTokenIds.length);
         }
         results.push([output, { newKeys, newValues, numNewTokens, row }]);
       }
       // Choosing from the logits of a draft is a part of what it costs.
       const ms = this.#context.now() - callStartMs;
-      this.#speculator?.observeCall({ numRows, numNewTokens, ms });
+      this.#attending?.observeCall({ numRows, numNewTokens, ms });
     }
     // Only now, since appending may move rows, and later calls were laid out where they lay.
     for (const [output, newTokens] of results) this.#commit(output, newTokens);
@@ -165,7 +167,7 @@ export class Engine {
     this.#cache.append(sequence.row, output.numKept, newTokens);
     if (output.numKept > 0) this.#remember(sequence, sequence.row);
     generation.add(output);
-    this.#speculator?.settle(output);
+    this.#attending?.settle(output);
     if (sequence.finishReason !== null) this.#remove(sequence);
     else if (sequence.context.room === 0) this.#renew(sequence, sequence.row);
   }
@@ -180,11 +182,14 @@ export class Engine {
 
   /** Drafts for the sequences that are about to read one token, in the room that prompts leave. */
   async #propose(): Promise<void> {
+    this.#attending = null;
     if (this.#speculator === null) return;
     const { active } = this.#scheduler;
     const decoding = active.filter(({ isDecoding }) => isDecoding);
-    const drafted = decoding.filter(({ canSpeculate }) => canSpeculate);
     const isReading = decoding.length < active.length;
+    if (!this.#speculator.attends(decoding, isReading)) return;
+    this.#attending = this.#speculator;
+    const drafted = decoding.filter(({ canSpeculate }) => canSpeculate);
     const numReserved = decoding.length + (isReading ? BLOCK_SIZE : 0);
     const maxTokens = Math.max(0, this.#limits.maxBatchedTokens - numReserved);
     const numOthers = decoding.length - drafted.length;
@@ -196,7 +201,7 @@ export class Engine {
     const { sequence, numTokens } = chunk;
     invariant(sequence.row !== null, 'a scheduled sequence has a row');
     const tokenIds = sequence.pendingTokenIds(numTokens);
-    const side = this.#speculator?.sideTokensFor(sequence, numTokens) ?? null;
+    const side = this.#attending?.sideTokensFor(sequence, numTokens) ?? null;
     return { chunk, row: sequence.row, tokenIds, numLogits: numLogits(chunk), side };
   }
 

@@ -55,14 +55,28 @@ export class Speculator {
     this.#parts = parts;
   }
 
+  /**
+   * Whether it has a part in the next step, in which these sequences are about to read one token each. Where
+   * it has none, it is to be told nothing but what the step took: thinking costs, even of nothing.
+   *
+   * @param isMixed whether others read their prompts in that step
+   */
+  attends(sequences: readonly Sequence[], isMixed: boolean): boolean {
+    this.#isDrafted = false;
+    this.#proposingMs = 0;
+    if (sequences.length === 0) return false;
+    const isResting = this.#parts.rest?.isResting(sequences.length, isMixed) ?? false;
+    return !isResting || sequences.some(isPredicted);
+  }
+
   /** Proposes for sequences that are about to read one token. */
   async propose(sequences: readonly Sequence[], room: StepRoom): Promise<void> {
     const { rest, now } = this.#parts;
     const startMs = now();
-    const isResting = rest?.isResting(sequences.length + room.numOthers) ?? false;
+    const numRows = sequences.length + room.numOthers;
+    const isPlain = rest !== null && (rest.isResting(numRows) || rest.isTiming(numRows));
     // Whoever says what to expect is listened to.
-    const drafted = isResting ? sequences.filter(isPredicted) : sequences;
-    this.#isDrafted = false;
+    const drafted = isPlain ? sequences.filter(isPredicted) : sequences;
     if (drafted.length > 0) {
       const numOthers = room.numOthers + sequences.length - drafted.length;
       await this.#propose(drafted, { ...room, numOthers });
@@ -185,12 +199,12 @@ export class Speculator {
   }
 
   /** Learns what the target made of a draft. */
-  settle({ chunk: { sequence }, newTokenIds, verified }: StepOutput): void {
+  settle({ chunk: { sequence }, verified }: StepOutput): void {
     const draftee = this.#drafteeBySequence.get(sequence);
     if (draftee === undefined) return;
     const { policy, drafter } = this.#parts;
     drafter?.settle(sequence);
-    policy.observeTaken(sequence, newTokenIds);
+    policy.observeTaken(sequence, draftee.takeNew());
     if (verified === null) return;
     const { matchLength, cumulativeProbabilities } = draftee;
     policy.observeVerified(sequence, { ...verified, matchLength });

@@ -1,23 +1,27 @@
-/** Steps that are judged together, and a loss, in plain steps, at which the last of them are not waited for. */
-const WINDOW = 16;
-const MAX_LOSS = 4;
-/** Steps of rest after a window that did not pay, and how that grows while none does. */
-const MIN_PAUSE = 32;
-const MAX_PAUSE = 512;
-const PAUSE_GROWTH = 4;
-/** A window must lose this part of what plain steps would have taken to be a loss. */
-const TOLERANCE = 0.005;
+/** Part of the time that speculation may cost where it never pays. */
+const ALLOWANCE = 0.005;
+/** What a step took counts so much more: plain steps are a little slower beside drafts than among themselves. */
+const MARGIN = 1.01;
+/** In plain steps: what may be lost at first, and what must be saved up for another look. */
+const FIRST_CREDIT = 8;
+const LOOK_CREDIT = 2;
+/** In plain steps: what only drafts that pay come to. */
+const EARNED_CREDIT = 10;
+/** In plain steps: the most that gains are remembered for, and losses. */
+const MAX_CREDIT = 16;
+const MIN_CREDIT = -8;
 /** Plain steps before anything else, the quickest of which is believed: the first of a kind are slow. */
 const FIRST_STEPS = 4;
-/** How fast the time of a plain step is learned later. */
+/** How fast the time of a plain step is learned later, and how many times the usual one may say. */
 const PLAIN_GAIN = 0.1;
-/** Windows that pay in a row before plain steps are timed again, where it pays little and where it pays well. */
-const TIMED_AFTER = 2;
-const TIMED_SELDOM = 12;
+const MAX_PLAIN_TIMES = 2;
+/** Steps after which plain ones are timed again, where speculation pays little and where it pays well. */
+const TIMED_AFTER = 32;
+const TIMED_SELDOM = 192;
 const PAYS_WELL = 1.3;
-const TIMED_STEPS = 2;
+const TIMED_STEPS = 3;
 /** A step that takes so many times a plain one counts for no more: something else came between. */
-const MAX_TIMES = 16;
+const MAX_TIMES = 8;
 
 /** A step in which every row decoded. */
 export interface DecodeStep {
@@ -34,58 +38,94 @@ interface State {
   /** Of a step without drafts and without thoughts of any. */
   plainMs: number;
   numPlain: number;
-  gainMs: number;
-  spentMs: number;
+  /** Whether the step before had drafts. */
+  wasDrafted: boolean;
+  /** What may be lost, in plain steps. */
+  credit: number;
+  isResting: boolean;
+  /** Plain steps still to be timed. */
+  numToTime: number;
+  /** Since plain steps were timed: steps, and what they gave and took, in plain steps. */
   numJudged: number;
-  numPaying: number;
-  numResting: number;
-  pause: number;
+  gained: number;
+  spent: number;
 }
 
 /**
  * Whether speculation as a whole pays, by the clock alone: what a controller takes into account is never all
  * that drafting costs. With models so small that thinking about a step takes a good part of it, most of the
- * time the best thing is not to think. Kept by number of rows.
+ * time the best thing is not to think.
+ *
+ * An account of time, kept by number of rows: a small part of all time is paid in, and what a step gave
+ * beyond, or short of, the plain steps that take as long. Where nothing is left speculation rests until
+ * another look can be afforded, so that in the long run it loses that part and no more, whatever comes.
  */
 export class Rest {
   readonly #stateByRows = new Map<number, State>();
 
-  /** Whether there is to be no drafting in the next step. */
-  isResting(numRows: number): boolean {
-    return this.#stateOf(numRows).numResting > 0;
+  /**
+   * Whether speculation is to have no part in the next step.
+   *
+   * @param isMixed whether others read their prompts in it: then no clock says what drafts are worth, and
+   *   they must have paid before
+   */
+  isResting(numRows: number, isMixed = false): boolean {
+    const { isResting, credit } = this.#stateOf(numRows);
+    return isResting || (isMixed && credit < EARNED_CREDIT);
+  }
+
+  /** Whether the next step is to be a plain one, to see what it takes. */
+  isTiming(numRows: number): boolean {
+    return this.#stateOf(numRows).numToTime > 0;
   }
 
   observe(step: DecodeStep): void {
     const state = this.#stateOf(step.numRows);
-    if (!step.isDrafted) learnPlain(state, step.ms - step.proposingMs);
-    if (state.numResting > 0) {
-      state.numResting -= 1;
-      return;
-    }
-    state.gainMs += (step.numTokens / step.numRows) * state.plainMs;
-    state.spentMs += Math.min(step.ms, MAX_TIMES * state.plainMs);
-    state.numJudged += 1;
-    const isLost = state.spentMs > state.gainMs + MAX_LOSS * state.plainMs;
-    if (state.numJudged === WINDOW || isLost) judge(state);
+    // A draft makes the plain step after it slow, too.
+    if (!step.isDrafted && !state.wasDrafted) learnPlain(state, step.ms - step.proposingMs);
+    state.wasDrafted = step.isDrafted;
+    state.credit += ALLOWANCE;
+    if (state.numToTime > 0) state.numToTime -= 1;
+    else if (state.isResting) state.isResting = state.credit < LOOK_CREDIT;
+    else judge(state, step);
   }
 
   #stateOf(numRows: number): State {
     let state = this.#stateByRows.get(numRows);
     if (state === undefined) {
-      state = {
-        plainMs: 0,
-        numPlain: 0,
-        gainMs: 0,
-        spentMs: 0,
-        numJudged: 0,
-        numPaying: 0,
-        numResting: FIRST_STEPS,
-        pause: MIN_PAUSE,
-      };
+      state = firstState(this.#nearest(numRows));
       this.#stateByRows.set(numRows, state);
     }
     return state;
   }
+
+  /** What is known of the most similar number of rows. */
+  #nearest(numRows: number): State | null {
+    let nearest: State | null = null;
+    let least = Infinity;
+    for (const [other, state] of this.#stateByRows) {
+      const distance = Math.abs(Math.log(other / numRows));
+      if (distance >= least) continue;
+      nearest = state;
+      least = distance;
+    }
+    return nearest;
+  }
+}
+
+/** Begins where another number of rows has come to, without its gains. */
+function firstState(nearest: State | null): State {
+  return {
+    plainMs: 0,
+    numPlain: 0,
+    wasDrafted: false,
+    credit: Math.min(nearest?.credit ?? FIRST_CREDIT, FIRST_CREDIT),
+    isResting: nearest?.isResting ?? false,
+    numToTime: FIRST_STEPS,
+    numJudged: 0,
+    gained: 0,
+    spent: 0,
+  };
 }
 
 function learnPlain(state: State, ms: number): void {
@@ -94,24 +134,27 @@ function learnPlain(state: State, ms: number): void {
     state.plainMs = state.numPlain === 1 ? ms : Math.min(ms, state.plainMs);
     return;
   }
-  const bounded = Math.min(ms, MAX_TIMES * state.plainMs);
+  const bounded = Math.min(ms, MAX_PLAIN_TIMES * state.plainMs);
   state.plainMs += PLAIN_GAIN * (bounded - state.plainMs);
 }
 
-function judge(state: State): void {
-  const worth = state.gainMs / state.spentMs;
-  if (worth < 1 - TOLERANCE) {
-    state.numPaying = 0;
-    state.numResting = state.pause;
-    state.pause = Math.min(PAUSE_GROWTH * state.pause, MAX_PAUSE);
-  } else {
-    state.numPaying += 1;
-    state.pause = MIN_PAUSE;
-    if (state.numPaying % (worth < PAYS_WELL ? TIMED_AFTER : TIMED_SELDOM) === 0) {
-      state.numResting = TIMED_STEPS;
-    }
-  }
-  state.gainMs = 0;
-  state.spentMs = 0;
+function judge(state: State, { numTokens, numRows, ms }: DecodeStep): void {
+  const gained = numTokens / numRows;
+  const spent = Math.min((MARGIN * ms) / state.plainMs, MAX_TIMES);
+  state.gained += gained;
+  state.spent += spent;
+  state.numJudged += 1;
+  state.credit = clamp(state.credit + gained - spent, MIN_CREDIT, MAX_CREDIT);
+  state.isResting = state.credit <= 0;
+
+  const isWorthIt = state.gained > PAYS_WELL * state.spent;
+  if (!state.isResting && state.numJudged < (isWorthIt ? TIMED_SELDOM : TIMED_AFTER)) return;
+  state.numToTime = state.isResting ? 0 : TIMED_STEPS;
   state.numJudged = 0;
+  state.gained = 0;
+  state.spent = 0;
+}
+
+function clamp(value: number, min: number, max: number): number {
+  return Math.min(Math.max(value, min), max);
 }

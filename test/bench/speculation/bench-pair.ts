@@ -21,11 +21,14 @@ export interface PairOptions {
   readonly numThreads: number;
 }
 
-/** What one pass over some prompts took, and what it said. */
-export interface Pass {
+export interface PassTime {
   readonly ms: number;
   /** Without the steps that gave a first token: the time of all others. */
   readonly decodeMs: number;
+}
+
+/** What one pass over some prompts took, and what it said. */
+export interface Pass extends PassTime {
   /** In runs of the draft model, and their number. */
   readonly draftMs: number;
   readonly numDraftRuns: number;
@@ -46,8 +49,8 @@ export interface Mode {
 }
 
 export interface PassSettings {
-  readonly numTokens: number;
-  /** Of the prompts, in turn. */
+  /** Lengths of answers and temperatures, of the prompts in turn. */
+  readonly lengths: readonly number[];
   readonly temperatures: readonly number[];
   /** What the answers are said to be, where anything is said. */
   readonly predictions?: readonly (readonly number[])[] | undefined; // [numPrompts]
@@ -95,23 +98,25 @@ export class BenchPair implements AsyncDisposable {
       now: () => performance.now(),
     });
     const { tokenizer } = this;
-    const engine = new Engine({
-      runner: this.target,
-      limits: { maxSequences, maxBatchedTokens: 256 },
-      prefixCacheBytes: 0,
-      speculator: proposers.length === 0 ? null : speculator,
-      context: {
-        tokenBytes: tokenizer.tokenBytes,
-        describe: (tokenId) => ({ text: tokenizer.tokenText(tokenId), bytes: [] }),
-        eosTokenIds: this.#opened.eosTokenIds,
-        maxSequenceTokens: this.#opened.shape.maxSequenceTokens,
-        now: () => performance.now(),
-      },
-    });
+    // Where its memory lies makes an engine a few percent faster or slower for good: a new one for every pass.
+    const openEngine = () =>
+      new Engine({
+        runner: this.target,
+        limits: { maxSequences, maxBatchedTokens: 256 },
+        prefixCacheBytes: 0,
+        speculator: proposers.length === 0 ? null : speculator,
+        context: {
+          tokenBytes: tokenizer.tokenBytes,
+          describe: (tokenId) => ({ text: tokenizer.tokenText(tokenId), bytes: [] }),
+          eosTokenIds: this.#opened.eosTokenIds,
+          maxSequenceTokens: this.#opened.shape.maxSequenceTokens,
+          now: () => performance.now(),
+        },
+      });
     const pass: Mode['pass'] = async (prompts, settings) => {
       policy.numRejected = 0;
       clock.reset();
-      const counts = await runPass(engine, prompts, settings);
+      const counts = await runPass(openEngine(), prompts, settings);
       const { numRejected } = policy;
       return { ...counts, numRejected, draftMs: clock.ms, numDraftRuns: clock.numRuns };
     };
@@ -179,7 +184,7 @@ export function useless(runner: ModelRunner): ModelRunner {
 async function runPass(
   engine: Engine,
   prompts: readonly (readonly number[])[],
-  { numTokens, temperatures, predictions }: PassSettings,
+  { lengths, temperatures, predictions }: PassSettings,
 ): Promise<Omit<Pass, 'numRejected' | 'draftMs' | 'numDraftRuns'>> {
   const jobs = prompts.map((prompt, i) => {
     const temperature = temperatures[i % temperatures.length]!;
@@ -188,7 +193,7 @@ async function runPass(
     return jobOf({
       prompts: [[...prompt]],
       sampling,
-      maxTokens: numTokens,
+      maxTokens: lengths[i % lengths.length]!,
       ignoreEos: true,
       prediction: prediction && [...prediction],
     });

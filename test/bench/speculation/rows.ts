@@ -1,5 +1,5 @@
 import { median } from '../statistics.ts';
-import type { Pass } from './bench-pair.ts';
+import type { Pass, PassTime } from './bench-pair.ts';
 
 export const MAX_DRAFT = 8;
 
@@ -32,12 +32,12 @@ export interface Row {
   readonly cells: (string | number | null)[];
 }
 
-/** @param plain the passes of plain decoding in the same rounds */
+/** @param plain what plain decoding took in the same rounds */
 export function toRow(
   numRows: number,
   mode: string,
   passes: readonly Pass[],
-  plain: readonly Pass[],
+  plain: readonly PassTime[],
   costs: Costs,
 ): Row {
   const rate = median(passes.map(({ numTokens, ms }) => (numTokens / ms) * 1000));

@@ -14,17 +14,18 @@ export function allModes(pair: BenchPair, numRows: number): Mode[] {
   return Object.entries(MODES).map(([name, list]) => pair.mode(name, list, numRows));
 }
 
-/** What must not be slower than plain decoding, whatever comes. */
+/** What must not be slower than plain decoding, whatever comes; and plain decoding again, to see the noise. */
 export function guardedModes(pair: BenchPair, numRows: number): Mode[] {
   return [
     pair.mode('off', MODES.off, numRows),
+    pair.mode('off, again', MODES.off, numRows),
     pair.mode('auto', MODES.auto, numRows),
     pair.mode('auto, useless draft model', MODES.auto, numRows, useless(pair.draft)),
   ];
 }
 
 export function storyPrompts({ tokenizer }: BenchPair): number[][] {
-  return texts.slice(0, 100).map((text) => tokenizer.encode(text, { addSpecialTokens: true }));
+  return texts.map((text) => tokenizer.encode(text, { addSpecialTokens: true }));
 }
 
 /** What a lookup is for: an answer that repeats what is at hand. */
@@ -48,6 +49,14 @@ export function beforeEdit(answer: readonly number[]): number[] {
     return [[other], [], [other, token]][Math.floor(i / EDIT_EVERY) % 3]!;
   });
 }
+
+/** The text that comes at place `index`; when all were used, they come again, each from a later place on. */
+export function textAt(prompts: readonly (readonly number[])[], index: number): readonly number[] {
+  const numUses = Math.floor(index / prompts.length);
+  return prompts[index % prompts.length]!.slice(LATER_BY * numUses);
+}
+
+const LATER_BY = 3;
 
 /** Stories and strings of random tokens in turn. */
 export function mixedPrompts(pair: BenchPair): number[][] {
