@@ -6,6 +6,7 @@ import { RequestScripts } from '../shared/protocol/request-scripts.ts';
 import { loadConfig } from './config.ts';
 import { connectRedis } from './queue/connection.ts';
 import { Consumer } from './queue/consumer.ts';
+import { LastTries } from './queue/last-tries.ts';
 import { register } from './queue/registry.ts';
 import { retryingHost } from './queue/retry.ts';
 import { createLog } from './telemetry/log.ts';
@@ -58,6 +59,7 @@ async function main(): Promise<void> {
     log,
     workerId,
     maxClaims: MAX_CLAIMS,
+    lastTries: new LastTries(),
     logRetentionMs: config.logRetentionMs,
   };
   // Each takes as many as there are rows, so that batch jobs never keep an interactive one from being taken.

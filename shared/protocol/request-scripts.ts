@@ -57,7 +57,7 @@ export type CancelReason = (typeof CANCEL_REASONS)[number];
 const cancelSchema = z.union([z.enum(CANCEL_REASONS), z.literal('').transform(() => null)]);
 
 const claimReplySchema = z.union([
-  z.tuple([z.enum(['ended', 'unknown'])]).transform(([type]) => ({ type })),
+  z.tuple([z.enum(['suspect', 'ended', 'unknown'])]).transform(([type]) => ({ type })),
   z
     .tuple([z.literal('claimed'), z.int(), z.int(), z.int(), z.string(), cancelSchema, z.number()])
     .transform(([type, epoch, nextSeq, numClaims, job, cancel, queuedMs]) => ({
@@ -156,11 +156,19 @@ export class RequestScripts {
     return (await runScript(this.#host, CREATE, [state, outbox], args)) === 1;
   }
 
-  /** @param minProgress events since the last counted claim that make this one the first again */
-  async claim(id: RequestId, workerId: string, minProgress: number): Promise<ClaimReply> {
+  /**
+   * @param minProgress events since the last counted claim that make this one the first again
+   * @param maxClaims claims in a row that may be made so; one more is `suspect`
+   */
+  async claim(
+    id: RequestId,
+    workerId: string,
+    minProgress: number,
+    maxClaims: number = Number.MAX_SAFE_INTEGER,
+  ): Promise<ClaimReply> {
     const { state, log, claims, outbox } = this.#keys.request(id);
     const keys = [state, log, claims, outbox];
-    const args = [workerId, minProgress];
+    const args = [workerId, minProgress, maxClaims];
     return claimReplySchema.parse(await runScript(this.#host, CLAIM, keys, args));
   }
 

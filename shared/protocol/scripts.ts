@@ -89,11 +89,12 @@ return 1`,
 
 /**
  * Raises the epoch: from here on only the claimer may write. A log that grew by ARGV[2] events since the
- * claims were last counted starts the count again, so that only claims that lead nowhere add up.
+ * claims were last counted starts the count again, so that only claims that lead nowhere add up. A claim in a
+ * row beyond ARGV[3] is not made, but for one who asks again with a greater number.
  *
- * KEYS state, log, claims, outbox. ARGV worker id, events that count as progress.
+ * KEYS state, log, claims, outbox. ARGV worker id, events that count as progress, claims in a row.
  * @returns `claimed`, epoch, next seq, claims, job, cancel, ms it was queued before its first claim; or
- *   `ended`; or `unknown`
+ *   `suspect`; or `ended`; or `unknown`
  */
 export const CLAIM: Script = {
   name: 'claim',
@@ -109,6 +110,7 @@ if claims == 1 or state[2] - claimedSeq >= tonumber(ARGV[2]) then
   claims = 1
   claimedSeq = state[2]
 end
+if claims > tonumber(ARGV[3]) then return {'suspect'} end
 local startedMs = state[8] or now
 local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
 redis.call('HSET', KEYS[1], 'status', 'running', 'claims', claims, 'claimedSeq', claimedSeq,

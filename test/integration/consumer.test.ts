@@ -119,6 +119,56 @@ describe('take-over', () => {
     expect(workers).toEqual(['a', 'b', 'c', 'worker']);
   });
 
+  it('holds the deaths of workers against the request that killed them, not those beside it', async () => {
+    const killer = jobOf();
+    const jobs = [jobOf(), jobOf(), killer, jobOf(), jobOf()];
+    const results = jobs.map((job) => generate(transport, job));
+    for (let death = 0; death < 2; death++) {
+      const generator = new ScriptedGenerator('by-hand');
+      const worker = await openTestWorker(redis.url, generator);
+      await generator.started(jobs.length);
+      worker.kill();
+    }
+    const generator = new ScriptedGenerator('by-hand');
+    const worker = await openTestWorker(redis.url, generator);
+    for (let numStarts = 1; ; numStarts++) {
+      await generator.started(numStarts);
+      if (generator.starts.some(({ id }) => id === killer.id)) break;
+      await stepUntil(generator, generator.starts.at(-1)?.id ?? killer.id, 2);
+    }
+    worker.kill();
+    await using _last = await openTestWorker(redis.url, new ScriptedGenerator());
+
+    for (const [i, job] of jobs.entries()) {
+      const { texts, last } = await (results[i] ?? Promise.reject());
+      if (job === killer) expect(last).toMatchObject({ type: 'error', code: 'internal' });
+      else expect(texts).toEqual([scriptedText(job)]);
+      expect(await redis.client.hexists(keys.setAside, job.id)).toBe(job === killer ? 1 : 0);
+    }
+  });
+
+  it('releases a request that waits for its last try, without counting a claim', async () => {
+    const jobs = [jobOf(), jobOf()];
+    const results = jobs.map((job) => generate(transport, job));
+    for (const { id } of jobs) {
+      await vi.waitFor(async () => expect((await transport.request(id))?.status).toBe('queued'));
+      for (const worker of ['a', 'b']) await scripts.claim(id, worker, 2);
+    }
+    const leaving = new ScriptedGenerator('by-hand');
+    const worker = await openTestWorker(redis.url, leaving);
+    await leaving.started(1);
+    await worker.stop();
+
+    expect(leaving.starts).toHaveLength(1);
+    for (const { id } of jobs) {
+      expect(await redis.client.hget(keys.request(id).state, 'claims')).toBe('2');
+    }
+    await using _heir = await openTestWorker(redis.url, new ScriptedGenerator());
+    for (const [i, result] of results.entries()) {
+      expect((await result).texts).toEqual([scriptedText(jobs[i] ?? jobOf())]);
+    }
+  });
+
   it('finishes at once what was already finished', async () => {
     const generator = new ScriptedGenerator();
     await using _worker = await openTestWorker(redis.url, generator);

@@ -94,6 +94,22 @@ describe('claim', () => {
     expect(counts).toEqual([1, 2, 3, 4, 1]);
   });
 
+  it('is refused, and not counted, after too many that led nowhere', async () => {
+    const id = await queued();
+    for (const worker of ['a', 'b']) await scripts.claim(id, worker, 8, 2);
+
+    expect(await scripts.claim(id, 'c', 8, 2)).toEqual({ type: 'suspect' });
+    expect(await field(id, 'epoch')).toBe('2');
+    expect(await redis.client.llen(keys.request(id).claims)).toBe(2);
+    expect((await claim(id)).numClaims).toBe(3);
+    await scripts.append(id, {
+      epoch: 3,
+      firstSeq: 0,
+      payloads: Array.from({ length: 8 }, () => 'x'),
+    });
+    expect(await scripts.claim(id, 'd', 8, 2)).toMatchObject({ type: 'claimed', numClaims: 1 });
+  });
+
   it('tells an unknown request from an ended one, and leaves both alone', async () => {
     const id = await queued();
     await scripts.cancel(id, 'cancelled', ['done']);

@@ -6,6 +6,7 @@ import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
 import { connectRedis } from '../../worker/queue/connection.ts';
 import { Consumer, type ConsumerOptions } from '../../worker/queue/consumer.ts';
 import type { Generator } from '../../worker/queue/generation.ts';
+import { LastTries } from '../../worker/queue/last-tries.ts';
 import { retryingHost } from '../../worker/queue/retry.ts';
 import { createLog } from '../../worker/telemetry/log.ts';
 
@@ -58,6 +59,7 @@ export async function openTestWorker(
       log,
       workerId,
       maxClaims: 3,
+      lastTries: new LastTries(),
       logRetentionMs,
     },
   );

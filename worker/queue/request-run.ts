@@ -3,11 +3,17 @@ import type { RequestId } from '../../shared/ids.ts';
 import type { ErrorEvent } from '../../shared/protocol/event.ts';
 import { decodeJob, type Job } from '../../shared/protocol/job.ts';
 import type { Keys } from '../../shared/protocol/keys.ts';
-import type { CancelReason, Claim, RequestScripts } from '../../shared/protocol/request-scripts.ts';
+import type {
+  CancelReason,
+  Claim,
+  ClaimReply,
+  RequestScripts,
+} from '../../shared/protocol/request-scripts.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { RedisClient } from './connection.ts';
 import { EventLog, type LogEnd, readPublished } from './event-log.ts';
 import type { GenerationEvent, Generator, PublishedChoice } from './generation.ts';
+import type { LastTries } from './last-tries.ts';
 import { LogTrimmer } from './log-trimmer.ts';
 import { countLost } from './lost-workers.ts';
 
@@ -20,6 +26,8 @@ export interface RunContext {
   readonly workerId: string;
   /** Claims in a row that may lead nowhere. */
   readonly maxClaims: number;
+  /** Those for which the next one would be the last are tried in turn. */
+  readonly lastTries: LastTries;
   /** Events of endless requests that are older than this may go. */
   readonly logRetentionMs: number;
 }
@@ -40,6 +48,7 @@ export class RequestRun {
   #numTokens = 0;
   /** How it ends when a choice was cut short. */
   #cutShort: 'cancelled' | 'expired' | null = null;
+  #endTry: () => void = () => undefined;
   #isLeaving = false;
   #isReleased = false;
 
@@ -59,16 +68,17 @@ export class RequestRun {
   }
 
   async run(): Promise<RunEnd> {
-    const { scripts, log, workerId } = this.#context;
+    const { log } = this.#context;
     const id = this.#id;
     for (;;) {
-      const claim = await scripts.claim(id, workerId, MIN_PROGRESS);
+      const claim = await this.#claim();
+      if (claim === 'left') return 'released';
       if (claim.type !== 'claimed') {
         log.debug('request_over', { id, reason: claim.type });
         return 'over';
       }
       log.info('request_claimed', { id, epoch: claim.epoch, next_seq: claim.nextSeq });
-      const end = await this.#work(claim);
+      const end = await this.#work(claim).finally(this.#endTry);
       log.info('request_left', { id, epoch: claim.epoch, end });
       if (this.#isReleased) return 'released';
       // Redis lost events that readers may have seen; the same bytes are written again.
@@ -95,6 +105,19 @@ export class RequestRun {
   async drop(): Promise<void> {
     this.#current?.eventLog.drop();
     await this.#context.generator.release(this.#id);
+  }
+
+  /** @returns `left`: it was to be released before its turn came */
+  async #claim(): Promise<ClaimReply | 'left'> {
+    const { scripts, workerId, maxClaims, lastTries, log } = this.#context;
+    const maxShared = Math.max(maxClaims - 1, 1);
+    const claim = await scripts.claim(this.#id, workerId, MIN_PROGRESS, maxShared);
+    if (claim.type !== 'suspect') return claim;
+    log.warn('request_suspect', { id: this.#id });
+    this.#endTry = await lastTries.begin();
+    if (!this.#isLeaving) return scripts.claim(this.#id, workerId, MIN_PROGRESS);
+    this.#endTry();
+    return 'left';
   }
 
   async #work(claim: Claim): Promise<LogEnd> {
@@ -127,7 +150,7 @@ export class RequestRun {
       return 'dropped';
     }
     for (const choice of published) this.#noteEnd(choice);
-    this.#trim(claim, job, published, eventLog);
+    this.#watchLog(claim, job, published, eventLog);
     generator.start(job, published, (events) => this.#take(events, claim, eventLog));
     if (claim.cancel !== null) this.cancel(claim.cancel);
     const clearDeadline = this.#watchDeadline(job);
@@ -146,18 +169,23 @@ export class RequestRun {
     if (finishReason === 'deadline') this.#cutShort ??= 'expired';
   }
 
-  /** Lets the log of an endless request be cut as it grows. */
-  #trim(
+  /** Ends the request's try when it has come further, and lets the log of an endless one be cut as it grows. */
+  #watchLog(
     { epoch, nextSeq }: Claim,
     { contextPolicy }: Job,
     published: readonly PublishedChoice[],
     eventLog: EventLog,
   ): void {
-    if (contextPolicy.type !== 'sinks') return;
     const { scripts, logRetentionMs: retentionMs } = this.#context;
     const rest = { contextPolicy, published, retentionMs, now: Date.now };
-    const trimmer = new LogTrimmer(scripts, { id: this.#id, epoch, nextSeq, ...rest });
-    eventLog.onWritten = (events, seq) => trimmer.addWritten(events, seq);
+    const trimmer =
+      contextPolicy.type === 'sinks'
+        ? new LogTrimmer(scripts, { id: this.#id, epoch, nextSeq, ...rest })
+        : null;
+    eventLog.onWritten = async (events, seq) => {
+      if (seq - nextSeq >= MIN_PROGRESS) this.#endTry();
+      await trimmer?.addWritten(events, seq);
+    };
   }
 
   async #giveBack(epoch: number): Promise<void> {

@@ -1,0 +1,28 @@
+/** After this long without progress or an end the next request may be tried all the same: this one may wait for a row. */
+const MAX_TRY_MS = 10_000;
+
+/**
+ * A line of requests of which one more claim that leads nowhere would be the last. They are tried one at a time,
+ * so that the death of a worker is held against one of them only: the others, not claimed yet, lose nothing.
+ */
+export class LastTries {
+  readonly #maxTryMs: number;
+  #lastOver: Promise<void> = Promise.resolve();
+
+  constructor(maxTryMs: number = MAX_TRY_MS) {
+    this.#maxTryMs = maxTryMs;
+  }
+
+  /** Resolves when it is this one's turn. @returns ends the turn; may be called again */
+  async begin(): Promise<() => void> {
+    const before = this.#lastOver;
+    const { promise, resolve: end } = Promise.withResolvers<void>();
+    this.#lastOver = promise;
+    await before;
+    const timer = setTimeout(end, this.#maxTryMs);
+    return () => {
+      clearTimeout(timer);
+      end();
+    };
+  }
+}
