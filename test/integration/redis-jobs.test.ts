@@ -94,8 +94,10 @@ describe('RedisJobs', () => {
   it('keeps the index of a tenant small that never lists', async () => {
     const { tenant } = backgroundOf();
     await forgotten(tenant, 60, Date.now() - 2 * DAY_MS);
-    const kept = backgroundOf({ tenant, createdMs: Date.now() - 3 * DAY_MS, model: 'kept' });
+    const kept = backgroundOf({ tenant, model: 'kept' });
     await transport.jobs.enqueue(kept);
+    // Old only now: an old one that was not created yet would be taken for forgotten.
+    await redis.client.zadd(keys.jobsOf(tenant), Date.now() - 3 * DAY_MS, kept.id);
     for (let i = 0; i < 60; i += 1) {
       await transport.jobs.enqueue(backgroundOf({ tenant, model: `of-${i % 3}` }));
     }
