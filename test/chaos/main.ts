@@ -7,6 +7,7 @@ import { follow, type Outcome } from './client.ts';
 import { AWAY_MS, type Cluster, openCluster } from './cluster.ts';
 import { inParallel } from './in-parallel.ts';
 import { ChaosJobs, isAccounted } from './jobs.ts';
+import type { Victim } from './process.ts';
 import { ChaosReceivers } from './receivers.ts';
 import { type ChaosRequest, randomRequest } from './requests.ts';
 
@@ -60,6 +61,7 @@ async function main(): Promise<void> {
     ...reportOf(outcomes),
     kills: adversary.numKills,
     kills_by_kind: adversary.killsByKind,
+    crashes: sum([...cluster.edges, ...cluster.workers, ...cluster.webhooks].map(crashesOf)),
     ...(await jobs.account()),
     seed,
     seconds: Math.round((performance.now() - startMs) / 1000),
@@ -76,6 +78,10 @@ function leave(): void {
   const open = process.getActiveResourcesInfo().join(' ');
   console.error(`still open ${CLOSED_WITHIN_MS / 1000} s after the end: ${open}`);
   process.exit();
+}
+
+function crashesOf({ numCrashes }: Victim): number {
+  return numCrashes;
 }
 
 function reportOf(outcomes: readonly Judged[]) {

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { appendFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -15,13 +16,18 @@ export interface ProcessOptions {
   readonly readyLine: RegExp;
 }
 
+/** A process that finds no Redis says so and ends; whoever looks after it starts it again, as compose.yaml asks. */
+const MAX_STARTS = 10;
+const BETWEEN_STARTS_MS = 500;
 /** Longer than any grace, and than a busy machine makes of it. */
 const GONE_WITHIN_MS = 30_000;
 
 /** A process of the service that is killed and started again, always under the same name and environment. */
 export class Victim implements AsyncDisposable {
   readonly #options: ProcessOptions;
+  readonly #doomed = new WeakSet<ChildProcess>();
   #child: ChildProcess | null = null;
+  #numCrashes = 0;
   #isClosed = false;
 
   constructor(options: ProcessOptions) {
@@ -37,8 +43,24 @@ export class Victim implements AsyncDisposable {
     return this.#child !== null;
   }
 
-  /** Resolves when it serves. @throws {Error} when it ends before */
+  /** How often it served and then ended though nobody killed it. */
+  get numCrashes(): number {
+    return this.#numCrashes;
+  }
+
+  /** Resolves when it serves. @throws {Error} when it ends before, again and again */
   async start(): Promise<void> {
+    for (let numStarts = 1; ; numStarts += 1) {
+      try {
+        return await this.#startOnce();
+      } catch (failure) {
+        if (numStarts === MAX_STARTS || this.#isClosed) throw failure;
+        await delay(BETWEEN_STARTS_MS);
+      }
+    }
+  }
+
+  async #startOnce(): Promise<void> {
     const { script, env, logFile, readyLine, name } = this.#options;
     const child = spawn(process.execPath, ['--import', './infra/end-with-parent.mjs', script], {
       cwd: root,
@@ -46,6 +68,7 @@ export class Victim implements AsyncDisposable {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     const ready = Promise.withResolvers<void>();
+    let isReady = false;
     for (const stream of [child.stdout, child.stderr]) {
       stream.on('data', (data: Buffer) => {
         appendFileSync(logFile, data);
@@ -54,9 +77,14 @@ export class Victim implements AsyncDisposable {
     }
     child.once('exit', (status, signal) => {
       if (this.#child === child) this.#child = null;
-      ready.reject(new Error(`${name} ended with ${signal ?? status}; see ${logFile}`));
+      const end = `${name} ended with ${signal ?? status}; see ${logFile}`;
+      ready.reject(new Error(end));
+      if (!isReady || this.#doomed.has(child)) return;
+      this.#numCrashes += 1;
+      console.error(end);
     });
     await ready.promise;
+    isReady = true;
     this.#child = child;
   }
 
@@ -66,6 +94,7 @@ export class Victim implements AsyncDisposable {
     if (child === null || this.#isClosed) return;
     this.#child = null;
     const gone = once(child, 'exit', { signal: AbortSignal.timeout(GONE_WITHIN_MS) });
+    this.#doomed.add(child);
     child.kill(signal);
     await gone.catch((cause: unknown) => {
       child.kill('SIGKILL');
@@ -80,7 +109,7 @@ export class Victim implements AsyncDisposable {
     if (child === null) return;
     this.#child = null; // nothing else happens to it meanwhile
     child.kill('SIGSTOP');
-    await new Promise((resolve) => setTimeout(resolve, ms));
+    await delay(ms);
     child.kill('SIGCONT');
     if (child.exitCode === null && child.signalCode === null) this.#child = child;
   }
@@ -90,6 +119,7 @@ export class Victim implements AsyncDisposable {
     const child = this.#child;
     if (child === null) return;
     const gone = once(child, 'exit');
+    this.#doomed.add(child);
     child.kill('SIGKILL');
     await gone;
   }

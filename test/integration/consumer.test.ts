@@ -1,9 +1,11 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { openRedisTransport, type RedisTransport } from '../../edge/transport/redis-transport.ts';
 import type { RequestId } from '../../shared/ids.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
 import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
 import { QuietQueueWatch } from '../../worker/queue/quiet-queue-watch.ts';
+import { OVERDUE_MS } from '../../worker/queue/registry.ts';
 import { createLog } from '../../worker/telemetry/log.ts';
 import { jobOf } from '../support/jobs.ts';
 import { openTestRedis, type TestRedis } from '../support/redis.ts';
@@ -117,6 +119,30 @@ describe('take-over', () => {
     const evidence = JSON.parse((await redis.client.hget(keys.setAside, job.id)) ?? '');
     const workers = evidence.claims.map((claim: string) => JSON.parse(claim).worker);
     expect(workers).toEqual(['a', 'b', 'c', 'worker']);
+  });
+
+  it('blames a request less for deaths while other workers die as well', async () => {
+    const [unlucky, deadly] = [jobOf(), jobOf()];
+    const results = [unlucky, deadly].map((job) => transport.submit(job, never).then(readAll));
+    const claims = [
+      { id: unlucky.id, workers: ['a', 'b', 'c'] },
+      { id: deadly.id, workers: ['d', 'e', 'f', 'g', 'h', 'i'] },
+    ];
+    for (const { id, workers } of claims) {
+      await vi.waitFor(async () => expect((await transport.request(id))?.status).toBe('queued'));
+      for (const worker of workers) await scripts.claim(id, worker, 2);
+    }
+    // Four others that are last heard of now, and silent when they are asked for.
+    for (const worker of ['p', 'q', 'r', 's']) {
+      await redis.client.zadd(keys.workers, Date.now() + OVERDUE_MS, `elsewhere ${worker}`);
+    }
+    await sleep(1600);
+    await using _worker = await openTestWorker(redis.url, new ScriptedGenerator());
+
+    expect((await results[0])?.texts).toEqual([scriptedText(unlucky)]);
+    expect((await results[1])?.last).toMatchObject({ type: 'error', code: 'internal' });
+    expect(await redis.client.hexists(keys.setAside, unlucky.id)).toBe(0);
+    await redis.client.del(keys.workers);
   });
 
   it('holds the deaths of workers against the request that killed them, not those beside it', async () => {

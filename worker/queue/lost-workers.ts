@@ -6,28 +6,38 @@ import { OVERDUE_MS } from './registry.ts';
 /** A heartbeat that is older than this did not come: they are sent every second. */
 const SILENT_MS = 1500;
 
-const claimSchema = z.object({ worker: z.string() });
+const claimSchema = z.object({ worker: z.string(), claimedMs: z.number() });
+
+export interface LostWorkers {
+  /** Of those that made the claims. */
+  readonly claimers: number;
+  /** Of all others, since the first of the claims. */
+  readonly others: number;
+}
 
 /**
- * How many of the workers that made these claims are gone. One whose connection was cut, or that hung and came
- * back, lost the request but was not killed by it.
+ * How many workers are gone. One whose connection was cut, or that hung and came back, lost the request but was
+ * not killed by it.
  *
- * @param claims entries of the request's list of claims
+ * @param claims entries of the request's list of claims, oldest first
  */
 export async function countLost(
   client: RedisClient,
   keys: Keys,
   queue: QueueOf,
   claims: readonly string[],
-): Promise<number> {
-  const workers = claims.map((claim) => claimSchema.parse(JSON.parse(claim)).worker);
-  if (workers.length === 0) return 0;
-  const members = workers.map((worker) => `${servedModelField(queue)} ${worker}`);
+): Promise<LostWorkers> {
+  const made = claims.map((claim) => claimSchema.parse(JSON.parse(claim)));
+  const [first] = made;
+  if (first === undefined) return { claimers: 0, others: 0 };
+  const members = made.map(({ worker }) => `${servedModelField(queue)} ${worker}`);
   const [seconds = 0, microseconds = 0] = (await client.time()).map(Number);
-  const nowMs = seconds * 1000 + microseconds / 1000;
+  const silentScore = seconds * 1000 + microseconds / 1000 - SILENT_MS + OVERDUE_MS;
   const scores = await client.zmscore(keys.workers, ...members);
-  return scores.filter((score) => {
-    const lastBeatMs = score === null ? 0 : Number(score) - OVERDUE_MS;
-    return nowMs - lastBeatMs > SILENT_MS;
-  }).length;
+  const firstScore = first.claimedMs + OVERDUE_MS;
+  const lost = await client.zrangebyscore(keys.workers, firstScore, `(${silentScore}`);
+  return {
+    claimers: scores.filter((score) => Number(score ?? 0) < silentScore).length,
+    others: lost.filter((member) => !members.includes(member)).length,
+  };
 }

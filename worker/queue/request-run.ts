@@ -224,12 +224,16 @@ export class RequestRun {
     return () => clearTimeout(timer);
   }
 
-  /** Whether claim after claim led nowhere and the workers that made them are gone. */
+  /**
+   * Whether claim after claim led nowhere and the workers that made them are gone. Where others die as well, as many
+   * more are wanted: it may have been with the wrong ones each time.
+   */
   async #isPoisonous({ numClaims, job }: Claim): Promise<boolean> {
     const { client, keys, maxClaims } = this.#context;
     if (numClaims <= maxClaims) return false;
     const claims = await client.lrange(keys.request(this.#id).claims, -numClaims, -2);
-    return (await countLost(client, keys, decodeJob(job), claims)) >= maxClaims;
+    const { claimers, others } = await countLost(client, keys, decodeJob(job), claims);
+    return claimers >= maxClaims + Math.min(others, maxClaims);
   }
 
   /** Every worker that took it died or gave nothing: it is answered, and kept for us to look at. */
