@@ -24,15 +24,14 @@ export interface RowListener {
 /** Long enough that reading it all again, which a new row may take, is small beside it. */
 export const DEFAULT_QUANTUM_TOKENS = 1024;
 
-/** While prompts of interactive sequences are read, those of class `batch` take part in one step of so many. */
+/** Where a sequence of class `batch` would make a step for an interactive one much longer, it takes part in one of so many. */
 const BATCH_INTERVAL = 8;
 /**
- * Until there was no interactive sequence for so long, so many of class `batch` take part in a step, with so many
- * tokens together: the next one to come waits for the end of a step, which is to be short. Those without bound are
- * streams that somebody reads: they take part as others do.
+ * Until there was no interactive sequence for so long, one of class `batch` takes part in a step, with so many
+ * tokens: the next one to come waits for the end of a step, which is to be short. Those without bound are streams
+ * that somebody reads: they take part as others do.
  */
 const QUIET_MS = 2000;
-const ROWS_BESIDE = 1;
 const TOKENS_BESIDE = 8;
 
 /**
@@ -45,7 +44,7 @@ const TOKENS_BESIDE = 8;
  *
  * Sequences of class `batch` give way to interactive ones: the newest of them loses its row in the step in
  * which an interactive one lacks it, all of them sit out most steps in which an interactive prompt is read, and
- * few of them, in turn, take part in the others as long as interactive ones come and go.
+ * one at most takes part in the others as long as interactive ones come and go.
  * A sequence without bound belongs to that class, and gives its row to others of it by turns. What lost its
  * row keeps its tokens, and reads them again like a prompt.
  */
@@ -59,8 +58,7 @@ export class Scheduler {
   #lastInteractiveMs = -Infinity;
   /** Whether interactive sequences come and go. */
   #isBusy = false;
-  /** Of the sequences of class `batch` that have a row, the first that takes part in a busy step. */
-  #turn = 0;
+  #numSteps = 0;
 
   constructor(limits: SchedulerLimits, cache: KvCache, listener: RowListener) {
     this.#limits = limits;
@@ -79,18 +77,21 @@ export class Scheduler {
   /** Those that take part in the next step. */
   get active(): readonly Sequence[] {
     if (!this.#isBusy) return this.#running;
-    const beside = this.#numStepsSatOut > 0 ? [] : this.#beside();
+    const beside = this.#numStepsSatOut > 0 ? null : this.#beside();
     const isStream = (each: Sequence) => each.options.isUnbounded && this.#numStepsSatOut === 0;
-    return this.#running.filter(
-      (each) => isInteractive(each) || isStream(each) || beside.includes(each),
-    );
+    return this.#running.filter((each) => isInteractive(each) || isStream(each) || each === beside);
   }
 
-  /** Those of class `batch` whose turn it is. */
-  #beside(): readonly Sequence[] {
+  /**
+   * Who of class `batch` takes part beside interactive ones: the oldest whose row lies next to one of theirs, which
+   * the same call of the model reads. Another would want a call of its own, and all weights be read twice.
+   */
+  #beside(): Sequence | null {
     const batch = this.#running.filter(isBounded);
-    const first = batch.length > ROWS_BESIDE ? this.#turn % batch.length : 0;
-    return [...batch.slice(first), ...batch.slice(0, first)].slice(0, ROWS_BESIDE);
+    const interactive = this.#running.filter(isInteractive);
+    const isNear = (each: Sequence) => interactive.some((other) => areNeighbours(each, other));
+    const isFree = interactive.length === 0 || this.#numSteps % BATCH_INTERVAL === 0;
+    return batch.find(isNear) ?? (isFree ? batch[0] : null) ?? null;
   }
 
   /** Takes charge of a sequence, behind those that are as urgent. */
@@ -113,7 +114,7 @@ export class Scheduler {
     }
     if (this.#running.some(isInteractive)) this.#lastInteractiveMs = nowMs;
     this.#isBusy = nowMs - this.#lastInteractiveMs <= QUIET_MS;
-    this.#turn += ROWS_BESIDE;
+    this.#numSteps += 1;
     const isReading = this.#running.some((each) => isInteractive(each) && !each.isDecoding);
     this.#numStepsSatOut = isReading ? (this.#numStepsSatOut + 1) % BATCH_INTERVAL : 0;
   }
@@ -188,6 +189,11 @@ function isInteractive({ options }: Sequence): boolean {
 /** Of class `batch` for its own sake. */
 function isBounded({ options }: Sequence): boolean {
   return options.class === 'batch' && !options.isUnbounded;
+}
+
+function areNeighbours({ row }: Sequence, { row: other }: Sequence): boolean {
+  if (row === null || other === null) return false;
+  return row.frozenCapacity === other.frozenCapacity && Math.abs(row.index - other.index) === 1;
 }
 
 /** Those that await a token before those that read; of either, the interactive first. */

@@ -71,10 +71,25 @@ describe('sequences of class batch beside interactive ones', () => {
     steps.scheduler.remove(urgent);
   });
 
-  it('take part one at a time, each in its turn', () => {
-    const seen = Array.from({ length: 6 }, () => steps.step(150));
-    expect(seen.map(numRows)).toEqual([1, 1, 1, 1, 1, 1]);
-    for (const name of 'abcdef') expect(seen.join()).toContain(`${name} `);
+  it('take part one at a time, the oldest first', () => {
+    expect([1, 2, 3].map(() => steps.step(150))).toEqual(['a 1', 'a 1', 'a 1']);
+  });
+
+  it('take part beside an interactive one that lies next to them', () => {
+    steps.add('next', 1);
+    steps.step(150);
+    expect(steps.step(150)).toBe('next 1, f 1');
+  });
+
+  it('take part in one step of eight where they lie apart', () => {
+    for (const sequence of steps.scheduler.running.slice(1)) steps.scheduler.remove(sequence);
+    steps.add('between', 1, unbounded);
+    steps.step(150);
+    steps.add('far', 1);
+    steps.step(150);
+    const seen = Array.from({ length: 16 }, () => steps.step(150));
+    expect(seen.filter((step) => step === 'far 1, a 1, between 1')).toHaveLength(2);
+    expect(seen.filter((step) => step === 'far 1, between 1')).toHaveLength(14);
   });
 
   it('all take part again once nobody came for two seconds', () => {
