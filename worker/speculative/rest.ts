@@ -9,7 +9,7 @@ const LOOK_CREDIT = 2;
 const EARNED_CREDIT = 10;
 /** In plain steps: the most that gains are remembered for, and losses. */
 const MAX_CREDIT = 16;
-const MIN_CREDIT = -8;
+const MIN_CREDIT = -16;
 /** Plain steps before anything else, the quickest of which is believed: the first of a kind are slow. */
 const FIRST_STEPS = 4;
 /** How fast the time of a plain step is learned later, and how many times the usual one may say. */
@@ -22,6 +22,8 @@ const PAYS_WELL = 1.3;
 const TIMED_STEPS = 3;
 /** A step that takes so many times a plain one counts for no more: something else came between. */
 const MAX_TIMES = 8;
+/** Nor does proposing, which may take many: a draft model that rested reads all rows' texts anew. */
+const MAX_PROPOSING_TIMES = 16;
 
 /** A step in which every row decoded. */
 export interface DecodeStep {
@@ -138,9 +140,12 @@ function learnPlain(state: State, ms: number): void {
   state.plainMs += PLAIN_GAIN * (bounded - state.plainMs);
 }
 
-function judge(state: State, { numTokens, numRows, ms }: DecodeStep): void {
+function judge(state: State, { numTokens, numRows, ms, proposingMs }: DecodeStep): void {
   const gained = numTokens / numRows;
-  const spent = Math.min((MARGIN * ms) / state.plainMs, MAX_TIMES);
+  const times = (part: number) => (MARGIN * part) / state.plainMs;
+  const spent =
+    Math.min(times(ms - proposingMs), MAX_TIMES) +
+    Math.min(times(proposingMs), MAX_PROPOSING_TIMES);
   state.gained += gained;
   state.spent += spent;
   state.numJudged += 1;

@@ -38,6 +38,7 @@ describe('a rest', () => {
   test.each([
     ['drafts cost more than they give', losing, 0.25],
     ['a draft costs much and gives nothing', { ...losing, numTokens: 4, ms: 60 }, 5],
+    ['a draft model reads long texts before', { ...losing, ms: 225, proposingMs: 210 }, 21.25],
     ['thinking of drafts costs more than nothing, and none are made', thinking, 0.1],
   ])('keeps the loss to a hundredth where %s', (_, step, lostSteps) => {
     const rest = new Rest();
