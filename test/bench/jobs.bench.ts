@@ -15,13 +15,14 @@ import { corpusOf } from './prompts.ts';
 import type { Served } from './serving/load.ts';
 import { closedPlan, type LoadPlan } from './serving/plan.ts';
 import { type EdgeKind, MODEL_NAME, openService } from './serving/service.ts';
-import { type LoadSummary, summarize } from './serving/summary.ts';
+import { commonFirstTokenMs, type LoadSummary, summarize } from './serving/summary.ts';
 import { median } from './statistics.ts';
 
 const targetDir = join(import.meta.dirname, '../../infra/models/stories-target');
 const MAX_SEQUENCES = 64;
 /** Lines that are out: more than there are rows. */
 const BATCH_WINDOW = 2 * MAX_SEQUENCES;
+const MEAN_PAUSE_MS = 100;
 /** Of the time to first token, beside a batch and without. */
 const MAX_RATIO = 1.2;
 
@@ -41,15 +42,17 @@ function sizesOf({ isQuick, rounds }: BenchOptions): Sizes {
 export async function run(options: BenchOptions): Promise<BenchResult> {
   const sizes = sizesOf(options);
   const accepted = await measureJobs(options, sizes);
-  const models = [{ label: 'embedded, 3.5 M parameters', modelDir: targetDir }];
+  const models = [{ label: 'embedded, 3.5 M parameters', modelDir: targetDir, times: 1 }];
   if (!options.isQuick) {
     const modelDir = inflate(targetDir, INFLATED_TARGET, options.cacheDir);
-    models.push({ label: 'inflated, 110 M parameters', modelDir });
+    // Longer: it answers one request a second.
+    models.push({ label: 'inflated, 110 M parameters', modelDir, times: 3 });
   }
   const tables = [jobsTable(accepted)];
   const targets = [...accepted].flatMap(([edge, rounds]) => jobsTargets(edge, rounds, sizes));
-  for (const { label, modelDir } of models) {
-    const measured = await measureBeside(modelDir, options, sizes);
+  for (const { label, modelDir, times } of models) {
+    const durationMs = times * sizes.durationMs;
+    const measured = await measureBeside(modelDir, options, { ...sizes, durationMs });
     tables.push(besideTable(label, measured));
     targets.push(besideTarget(label, measured));
   }
@@ -60,7 +63,7 @@ export async function run(options: BenchOptions): Promise<BenchResult> {
     notes: [
       `${sizes.numJobs} jobs of 8 to 16 output tokens, 16 submissions at a time, one worker with ${MAX_SEQUENCES} rows at work meanwhile; load generator and receiver are one process, and share the cores with edge, Redis, worker and webhooks`,
       'finish to delivery: from the end of a job by the clock of Redis until its receiver has the whole notice; one receiver, which answers at once',
-      'first token: one stream of requests with pauses, alone and beside a batch in turns; the batch has lines for every row and was in progress before, during and after',
+      'first token: one stream of requests with pauses, alone and beside a batch in turns, compared by the requests that both times answered; the batch has lines for every row and was in progress before, during and after',
     ],
   };
 }
@@ -161,7 +164,7 @@ async function measureBeside(
   for (let round = -1; round < rounds; round += 1) {
     const lengths = { prompt: [8, 128], output: [16, 64] } as const;
     const base = { durationMs, lengths, corpus, seed: 100 + round };
-    const plan = closedPlan(base, { streams: 1, meanPauseMs: durationMs / 100 });
+    const plan = closedPlan(base, { streams: 1, meanPauseMs: MEAN_PAUSE_MS });
     const alone = summarize(plan, await clients.ask(plan));
     await using batch = await RunningBatch.open(url, {
       model: MODEL_NAME,
@@ -205,9 +208,11 @@ function besideTable(label: string, measured: readonly Beside[]): Table {
 }
 
 function besideTarget(label: string, measured: readonly Beside[]): Target {
-  const ratios = measured.map(
-    ({ alone, beside }) => beside.firstTokenMs.p50 / alone.firstTokenMs.p50,
-  );
+  // Whoever is slower comes less far, and the prompts of those that only one answered may be longer.
+  const ratios = measured.map(({ alone, beside }) => {
+    const [aloneMs, besideMs] = commonFirstTokenMs(alone, beside);
+    return besideMs / aloneMs;
+  });
   const name = `time to first token beside a running batch over that without, p50, ${label}`;
   return targetOf(name, median(ratios), '<=', MAX_RATIO);
 }

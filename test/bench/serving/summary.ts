@@ -51,3 +51,12 @@ export function addedFirstTokenMs(service: LoadSummary, alone: LoadSummary): num
     return other === undefined ? [] : [other - ms];
   });
 }
+
+/** Times to the first token of requests that two services, or one at two times, both answered: their medians. */
+export function commonFirstTokenMs(a: LoadSummary, b: LoadSummary): [number, number] {
+  const common = [...a.firstTokenMsByIndex].flatMap(([index, ms]) => {
+    const other = b.firstTokenMsByIndex.get(index);
+    return other === undefined ? [] : [[ms, other] as const];
+  });
+  return [median(common.map(([ms]) => ms)), median(common.map(([, ms]) => ms))];
+}
