@@ -1,4 +1,4 @@
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { invariant } from '../../shared/assert.ts';
 import { createTokenizer } from '../../shared/tokenizer.ts';
 import { Engine } from '../engine/engine.ts';
@@ -28,7 +28,13 @@ class Inbox {
     this.#wake?.();
   }
 
+  /** Those of the moment: what came while the model ran is not told by an event before the next run has begun. */
   takeAll(): Command[] {
+    for (;;) {
+      const received = receiveMessageOnPort(port);
+      if (received === undefined) break;
+      this.#commands.push(received.message);
+    }
     const commands = this.#commands;
     this.#commands = [];
     return commands;
