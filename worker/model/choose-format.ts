@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -54,7 +54,7 @@ export async function chooseFormat(options: ChoiceOptions): Promise<WeightFormat
   for (const runner of runnerByFormat.values()) await runner.close();
   const weightFormat = fastest(timesByFormat);
   mkdirSync(directory, { recursive: true });
-  const partial = `${path}.${process.pid}`;
+  const partial = `${path}.${randomUUID()}`; // threads, and containers, share process ids
   const milliseconds = Object.fromEntries(timesByFormat);
   writeFileSync(partial, JSON.stringify({ weightFormat, calls: CALLS, milliseconds }, null, 2));
   renameSync(partial, path);
