@@ -1,20 +1,14 @@
-import { CACHES } from './caches.ts';
-import { DRAFTERS } from './drafters.ts';
-import { SAMPLERS } from './samplers.ts';
-import { SINKS } from './sinks.ts';
-import { VERIFIERS } from './verifiers.ts';
-import { WEBHOOKS } from './webhooks.ts';
+import { MUTANTS } from './mutants.ts';
 import { Workspace } from './workspace.ts';
 
 /**
- * `npm run mutations`: breaks verifiers, caches, drafters, samplers and webhooks one way after the other, in a copy of the
- * sources, and says which of them the tests catch. Fails when one survives.
+ * `npm run mutations`: breaks verifiers, caches, drafters, samplers, webhooks and accounts one way after
+ * the other, in a copy of the sources, and says which of them the tests catch. Fails when one survives.
  */
-const mutants = [...VERIFIERS, ...CACHES, ...SINKS, ...DRAFTERS, ...SAMPLERS, ...WEBHOOKS];
 const startMs = performance.now();
 using workspace = new Workspace();
 
-const tests = [...new Set(mutants.flatMap((mutant) => mutant.tests))];
+const tests = [...new Set(MUTANTS.flatMap((mutant) => mutant.tests))];
 const unbroken = workspace.run(tests);
 if (unbroken.type !== 'passed') {
   throw new Error(`the sources fail before they are broken: ${JSON.stringify(unbroken)}`);
@@ -22,7 +16,7 @@ if (unbroken.type !== 'passed') {
 console.log(`${unbroken.numTests} tests pass on the sources as they are\n`);
 
 const survived: string[] = [];
-for (const mutant of mutants) {
+for (const mutant of MUTANTS) {
   const run = workspace.runMutant(mutant);
   if (run.type === 'invalid') throw new Error(`${mutant.name}: ${run.message}`);
   const isCaught = run.type === 'failed';
@@ -32,7 +26,7 @@ for (const mutant of mutants) {
 }
 
 const seconds = ((performance.now() - startMs) / 1000).toFixed(0);
-console.log(`\n${mutants.length - survived.length} of ${mutants.length} caught in ${seconds} s`);
-const caught = mutants.length - survived.length;
-console.log(JSON.stringify({ mutants: mutants.length, caught, survived }));
+console.log(`\n${MUTANTS.length - survived.length} of ${MUTANTS.length} caught in ${seconds} s`);
+const caught = MUTANTS.length - survived.length;
+console.log(JSON.stringify({ mutants: MUTANTS.length, caught, survived }));
 process.exitCode = survived.length === 0 ? 0 : 1;

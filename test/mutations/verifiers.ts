@@ -47,9 +47,9 @@ export const VERIFIERS: readonly Mutant[] = [
       },
       {
         file: 'worker/engine/engine.ts',
-        search: 'this.#speculator?.settle(output);',
+        search: 'this.#attending?.settle(output);',
         replace: `for (const tokenId of output.newTokenIds) sequence.context.history.add(tokenId);
-          this.#speculator?.settle(output);`,
+          this.#attending?.settle(output);`,
       },
     ],
     tests: SPECULATION_TESTS,

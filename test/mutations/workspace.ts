@@ -12,7 +12,16 @@ const vitest = join(
   'vitest.mjs',
 );
 
-const COPIED = ['shared', 'worker', 'test', 'package.json', 'vitest.config.ts'];
+const COPIED = [
+  'edge',
+  'shared',
+  'worker',
+  'test',
+  'package.json',
+  'tsconfig.json',
+  'tsconfig.base.json',
+  'vitest.config.ts',
+];
 const LINKED = ['node_modules', 'infra'];
 
 /** A mutant may never come to an end; the tests take seconds. */
@@ -44,11 +53,6 @@ export class Workspace implements Disposable {
     for (const name of COPIED) {
       cpSync(join(root, name), join(this.#directory, name), { recursive: true });
     }
-    for (const name of ['', 'edge', 'shared', 'worker']) {
-      const file = join(name, 'tsconfig.json');
-      cpSync(join(root, file), join(this.#directory, file));
-    }
-    cpSync(join(root, 'tsconfig.base.json'), join(this.#directory, 'tsconfig.base.json'));
     for (const name of LINKED) symlinkSync(join(root, name), join(this.#directory, name));
   }
 
