@@ -29,3 +29,25 @@ export function createLog(
     error: (event, fields = {}, error) => logger.error({ ...fields, err: error }, event),
   };
 }
+
+/** The same log, whose events are told to `onEvent` first, also those below its level. */
+export function watchedLog(log: Log, onEvent: (event: string) => void): Log {
+  return {
+    debug(event, fields) {
+      onEvent(event);
+      log.debug(event, fields);
+    },
+    info(event, fields) {
+      onEvent(event);
+      log.info(event, fields);
+    },
+    warn(event, fields) {
+      onEvent(event);
+      log.warn(event, fields);
+    },
+    error(event, fields, error) {
+      onEvent(event);
+      log.error(event, fields, error);
+    },
+  };
+}

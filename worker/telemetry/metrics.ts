@@ -1,7 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { RequestId } from '../../shared/ids.ts';
 import type { GenerationEnd, GenerationEvent, Generator } from '../queue/generation.ts';
-import type { Log } from './log.ts';
+import { type Log, watchedLog } from './log.ts';
 import { SpeculationMetrics } from './speculation-metrics.ts';
 
 const TIME_BUCKETS_S = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30];
@@ -54,25 +54,7 @@ export class Metrics {
 
   /** The same log, its events counted whatever its level. */
   countingLog(log: Log): Log {
-    const events = this.#events;
-    return {
-      debug(event, fields) {
-        events.inc({ event });
-        log.debug(event, fields);
-      },
-      info(event, fields) {
-        events.inc({ event });
-        log.info(event, fields);
-      },
-      warn(event, fields) {
-        events.inc({ event });
-        log.warn(event, fields);
-      },
-      error(event, fields, error) {
-        events.inc({ event });
-        log.error(event, fields, error);
-      },
-    };
+    return watchedLog(log, (event) => this.#events.inc({ event }));
   }
 
   /** The same generator, its outputs timed and counted. */

@@ -1,5 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { Log } from './log.ts';
+import { type Log, watchedLog } from './log.ts';
 
 const ATTEMPT_BUCKETS_S = [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 15];
 const DELIVERED_BUCKETS_S = [0.03, 0.1, 0.3, 1, 3, 10, 60, 600, 3600, 36_000, 360_000];
@@ -74,24 +74,6 @@ export class WebhookMetrics {
 
   /** The same log, its events counted whatever its level. */
   countingLog(log: Log): Log {
-    const events = this.#events;
-    return {
-      debug(event, fields) {
-        events.inc({ event });
-        log.debug(event, fields);
-      },
-      info(event, fields) {
-        events.inc({ event });
-        log.info(event, fields);
-      },
-      warn(event, fields) {
-        events.inc({ event });
-        log.warn(event, fields);
-      },
-      error(event, fields, error) {
-        events.inc({ event });
-        log.error(event, fields, error);
-      },
-    };
+    return watchedLog(log, (event) => this.#events.inc({ event }));
   }
 }
