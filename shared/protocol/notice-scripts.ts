@@ -1,4 +1,4 @@
-import type { Script } from './scripts.ts';
+import { NOW_MS, type Script } from './scripts.ts';
 
 /**
  * Lends out the requests that somebody should look at: to whoever asks, until the next time is due.
@@ -8,9 +8,8 @@ import type { Script } from './scripts.ts';
  */
 export const TAKE_DUE: Script = {
   name: 'take-due',
-  lua: `
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  lua: `${NOW_MS}
+local now = nowMs()
 local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
 for _, id in ipairs(ids) do redis.call('ZADD', KEYS[1], 'XX', now + ARGV[2], id) end
 return ids`,
@@ -24,9 +23,8 @@ return ids`,
  */
 export const ADD_NOTICE: Script = {
   name: 'add-notice',
-  lua: `
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  lua: `${NOW_MS}
+local now = nowMs()
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[4])
 if redis.call('ZADD', KEYS[2], 'NX', now, ARGV[1]) == 0 then return 0 end
 redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', 'e', ARGV[2])
@@ -56,9 +54,8 @@ return 1`,
  */
 export const CUT_OUTPUT: Script = {
   name: 'cut-output',
-  lua: `
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  lua: `${NOW_MS}
+local now = nowMs()
 local state = redis.call('HMGET', KEYS[1], 'status', 'outputsCut', 'outputsDone', 'outputUntil',
   'outputCutMs')
 local numCut = tonumber(state[2] or 0)

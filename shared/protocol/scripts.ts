@@ -25,11 +25,15 @@ export interface Script {
   readonly lua: string;
 }
 
-/** Lua: the time by the clock of Redis. */
+/** Lua: the time by the clock of Redis, the same throughout a script. */
 export const NOW_MS = `
+local timeMs
 local function nowMs()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  if not timeMs then
+    local time = redis.call('TIME')
+    timeMs = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
+  return timeMs
 end`;
 
 const IS_ENDED = `
