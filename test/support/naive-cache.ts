@@ -1,6 +1,6 @@
-import type { NewTokens } from '../../worker/cache/bank.ts';
 import type { CacheRow, KvCache } from '../../worker/cache/kv-cache.ts';
 import { BLOCK_SIZE, type CacheShape, TAIL_CAPACITY } from '../../worker/cache/layout.ts';
+import { NewColumns, type NewTokens } from '../../worker/cache/new-columns.ts';
 
 /** A token's keys and values, which say what they are: every number is one of a kind. */
 export type NaiveToken = number;
@@ -29,7 +29,8 @@ export function newTokensOf(
       }
       return numbers;
     });
-  return { newKeys: layers(0), newValues: layers(1), numNewTokens, row };
+  const output = { newKeys: layers(0), newValues: layers(1) };
+  return { columns: new NewColumns(shape, output, numNewTokens), row };
 }
 
 interface Place {

@@ -2,6 +2,7 @@ import type { TokenId } from '../../shared/ids.ts';
 import type { SinkPolicy } from '../../shared/protocol/endless.ts';
 import { roomInChunk, type SinkWindow } from '../../worker/cache/columns.ts';
 import { type CacheRow, KvCache } from '../../worker/cache/kv-cache.ts';
+import { NewColumns } from '../../worker/cache/new-columns.ts';
 import { buildBatches } from '../../worker/engine/batch.ts';
 import { Context } from '../../worker/engine/context.ts';
 import type { ModelRunner } from '../../worker/model/runner.ts';
@@ -58,9 +59,10 @@ export class TextReader {
     const read = { row: this.#row, tokenIds, numLogits };
     const [batch] = buildBatches([read], this.#cache, this.#runner.shape.slidingWindow);
     const { input } = batch!;
-    const { logits, newKeys, newValues } = await this.#runner.run(input);
-    const from = { newKeys, newValues, numNewTokens: input.numNewTokens, row: 0 };
-    this.#cache.append(this.#row, tokenIds.length, from);
+    const output = await this.#runner.run(input);
+    const { logits } = output;
+    const columns = new NewColumns(this.#runner.shape, output, input.numNewTokens);
+    this.#cache.append(this.#row, tokenIds.length, { columns, row: 0 });
     const { vocabSize } = this.#runner.shape;
     return Array.from({ length: numLogits }, (_, i) =>
       logits.subarray(i * vocabSize, (i + 1) * vocabSize),

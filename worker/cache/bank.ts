@@ -1,6 +1,7 @@
 import { invariant } from '../../shared/assert.ts';
 import { SINK_CAPACITY } from './columns.ts';
 import { BLOCK_SIZE, type CacheShape, TAIL_CAPACITY } from './layout.ts';
+import { type Moves, movesOf, type NewTokens } from './new-columns.ts';
 
 /** The keys and values of one layer. Buffers are never replaced, so views of them stay good. */
 export interface BankLayer {
@@ -13,52 +14,24 @@ export interface BankLayer {
   readonly sinkValues: Float32Array;
 }
 
-/** Columns of a row that fill from the first on. */
-interface Filling {
-  readonly row: number;
-  readonly capacity: number;
-  /** Columns that are full. */
-  readonly length: number;
+/** Keys and values of one layer that fill from the first column on, as they are copied. */
+interface FillingLayer {
+  readonly keys: Moves;
+  readonly values: Moves;
 }
 
-/** Where the new keys and values of one row stand in what the model gave. */
-export interface NewTokens {
-  /** [numLayers] of [numRows, numKvHeads, numNewTokens, headDim] */
-  readonly newKeys: readonly Float32Array[];
-  readonly newValues: readonly Float32Array[];
-  readonly numNewTokens: number;
-  /** The row within them. */
+/** Where copying begins. */
+interface Place {
   readonly row: number;
+  /** Columns that each head of the row has. */
+  readonly capacity: number;
+  readonly column: number;
 }
 
 /** One block of one row, taken out: [numLayers] of [numKvHeads, BLOCK_SIZE, headDim]. */
 export interface FrozenBlock {
   readonly keys: readonly Float32Array[];
   readonly values: readonly Float32Array[];
-}
-
-/** Whether the first `count` new tokens of a row are numbers throughout. */
-export function areFinite(
-  { newKeys, newValues, numNewTokens, row }: NewTokens,
-  count: number,
-  { numKvHeads, headDim }: CacheShape,
-): boolean {
-  // Sums of zeros, unless one comes of a NaN or an infinity; two, since each waits for its last addition.
-  let even = 0;
-  let odd = 0;
-  for (const part of [...newKeys, ...newValues]) {
-    for (let head = 0; head < numKvHeads; head += 1) {
-      const start = (row * numKvHeads + head) * numNewTokens * headDim;
-      const end = start + count * headDim;
-      let i = start;
-      for (; i + 2 <= end; i += 2) {
-        even += part[i]! * 0;
-        odd += part[i + 1]! * 0;
-      }
-      if (i < end) even += part[i]! * 0;
-    }
-  }
-  return even + odd === 0;
 }
 
 /**
@@ -71,6 +44,8 @@ export class Bank {
   readonly frozenCapacity: number;
   readonly layers: readonly BankLayer[];
   readonly #shape: CacheShape;
+  readonly #tails: readonly FillingLayer[]; // [numLayers]
+  readonly #sinks: readonly FillingLayer[];
 
   constructor(shape: CacheShape, maxRows: number, frozenCapacity: number) {
     const { numLayers, numKvHeads, headDim } = shape;
@@ -85,41 +60,52 @@ export class Bank {
       sinkKeys: columns(SINK_CAPACITY),
       sinkValues: columns(SINK_CAPACITY),
     }));
+    const filling = (keys: Float32Array, values: Float32Array) => ({
+      keys: movesOf(keys, shape),
+      values: movesOf(values, shape),
+    });
+    this.#tails = this.layers.map((layer) => filling(layer.tailKeys, layer.tailValues));
+    this.#sinks = this.layers.map((layer) => filling(layer.sinkKeys, layer.sinkValues));
   }
 
   /** Copies the first `count` new tokens of a row into its tail, behind the `tailLength` that are there. */
   appendToTail(row: number, tailLength: number, count: number, from: NewTokens): void {
     invariant(tailLength + count <= BLOCK_SIZE, 'a chunk crosses the end of its block');
-    const tail = { row, capacity: TAIL_CAPACITY, length: tailLength };
-    for (const [i, layer] of this.layers.entries()) {
-      this.#append(layer.tailKeys, from.newKeys[i]!, tail, count, from);
-      this.#append(layer.tailValues, from.newValues[i]!, tail, count, from);
-    }
+    const tail = { row, capacity: TAIL_CAPACITY, column: tailLength };
+    this.#append(this.#tails, tail, count, from);
   }
 
   /** Copies the first `count` new tokens of a row beside its sinks, as it does into its tail. */
   appendToSinks(row: number, length: number, count: number, from: NewTokens): void {
     invariant(length + count <= SINK_CAPACITY, 'more sinks than a block');
-    const sinks = { row, capacity: SINK_CAPACITY, length };
-    for (const [i, layer] of this.layers.entries()) {
-      this.#append(layer.sinkKeys, from.newKeys[i]!, sinks, count, from);
-      this.#append(layer.sinkValues, from.newValues[i]!, sinks, count, from);
-    }
+    const sinks = { row, capacity: SINK_CAPACITY, column: length };
+    this.#append(this.#sinks, sinks, count, from);
   }
 
   #append(
-    filling: Float32Array,
-    fresh: Float32Array,
-    { row, capacity, length: numFull }: Filling,
+    layers: readonly FillingLayer[],
+    place: Place,
     count: number,
-    { row: freshRow, numNewTokens }: NewTokens,
+    { columns, row }: NewTokens,
   ): void {
+    const fresh = { row, capacity: columns.numNewTokens, column: 0 };
+    for (let i = 0; i < layers.length; i += 1) {
+      const { keys, values } = layers[i]!;
+      this.#copyColumns(keys, place, columns.keys[i]!, fresh, count);
+      this.#copyColumns(values, place, columns.values[i]!, fresh, count);
+    }
+  }
+
+  /** Copies `count` columns of each head. */
+  #copyColumns(to: Moves, target: Place, from: Moves, source: Place, count: number): void {
     const { numKvHeads, headDim } = this.#shape;
-    const length = count * headDim;
+    const width = (headDim * Float32Array.BYTES_PER_ELEMENT) / to.BYTES_PER_ELEMENT;
+    const startOf = ({ row, capacity, column }: Place, head: number) =>
+      ((row * numKvHeads + head) * capacity + column) * width;
     for (let head = 0; head < numKvHeads; head += 1) {
-      const source = (freshRow * numKvHeads + head) * numNewTokens * headDim;
-      const target = ((row * numKvHeads + head) * capacity + numFull) * headDim;
-      for (let i = 0; i < length; i += 1) filling[target + i] = fresh[source + i]!;
+      const start = startOf(target, head);
+      const sourceStart = startOf(source, head);
+      for (let i = 0; i < count * width; i += 1) to[start + i] = from[sourceStart + i]!;
     }
   }
 

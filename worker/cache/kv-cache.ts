@@ -1,8 +1,9 @@
 import { invariant } from '../../shared/assert.ts';
-import { areFinite, Bank, type BankLayer, type FrozenBlock, type NewTokens } from './bank.ts';
+import { Bank, type BankLayer, type FrozenBlock } from './bank.ts';
 import { isWorthMoving, planBanks } from './bank-plan.ts';
 import { numKeptTokens, type SinkWindow, slotOf } from './columns.ts';
 import { BLOCK_SIZE, type CacheShape, frozenCapacityFor } from './layout.ts';
+import type { NewTokens } from './new-columns.ts';
 
 /** A running sequence's place in the cache. Its bank and index change as rows come, grow and go. */
 export interface CacheRow {
@@ -87,8 +88,8 @@ export class KvCache {
    * Whether the first `count` new tokens may be appended. NaN may not: what a row leaves behind is masked for
    * those that come after it, and a masked column must be finite to add an exact zero.
    */
-  accepts(count: number, from: NewTokens): boolean {
-    return areFinite(from, count, this.#shape);
+  accepts(count: number, { columns, row }: NewTokens): boolean {
+    return columns.areFinite(row, count);
   }
 
   /** Appends the first `count` of the row's new tokens; a tail that fills is frozen. */

@@ -2,6 +2,7 @@ import { invariant } from '../../shared/assert.ts';
 import type { TokenId } from '../../shared/ids.ts';
 import { roomInChunk, type SinkWindow } from '../cache/columns.ts';
 import { type CacheRow, KvCache } from '../cache/kv-cache.ts';
+import { NewColumns } from '../cache/new-columns.ts';
 import type { ModelRunner } from '../model/runner.ts';
 import { TokenChooser } from '../sampling/choose.ts';
 import { probabilityOf } from '../sampling/logprobs.ts';
@@ -139,14 +140,15 @@ export class Drafter {
     const { vocabSize, slidingWindow } = this.#runner.shape;
     const appends: (() => void)[] = [];
     for (const { input, reads: batched } of buildBatches(reads, this.#cache, slidingWindow)) {
-      const { logits, newKeys, newValues } = await this.#runner.run(input);
-      const { numNewTokens } = input;
+      const output = await this.#runner.run(input);
+      const { logits } = output;
+      const columns = new NewColumns(this.#runner.shape, output, input.numNewTokens);
       for (const { read, row, firstLogits } of batched) {
         const rows = Array.from({ length: read.numLogits }, (_, i) =>
           logits.subarray((firstLogits + i) * vocabSize, (firstLogits + i + 1) * vocabSize),
         );
         const numKept = read.drafting.take(read, rows, this.#chooser);
-        const from = { newKeys, newValues, numNewTokens, row };
+        const from = { columns, row };
         if (!this.#cache.accepts(numKept, from)) read.drafting.stop();
         else appends.push(() => this.#cache.append(read.row, numKept, from));
       }

@@ -3,9 +3,9 @@ import type { RequestId } from '../../shared/ids.ts';
 import type { FinishReason } from '../../shared/protocol/event.ts';
 import type { GenerationEvent, PublishedChoice } from '../../shared/protocol/generation.ts';
 import type { Job } from '../../shared/protocol/job.ts';
-import type { NewTokens } from '../cache/bank.ts';
 import { type CacheRow, KvCache } from '../cache/kv-cache.ts';
 import { BLOCK_SIZE, bytesPerToken } from '../cache/layout.ts';
+import { NewColumns, type NewTokens } from '../cache/new-columns.ts';
 import { PrefixCache, type PrefixCacheUsage } from '../cache/prefix-cache.ts';
 import type { ModelRunner } from '../model/runner.ts';
 import { buildBatches, type RowRead } from './batch.ts';
@@ -117,18 +117,20 @@ export class Engine {
     const results: (readonly [StepOutput, NewTokens])[] = [];
     for (const { input, reads } of batches) {
       const callStartMs = this.#context.now();
-      const { logits, newKeys, newValues } = await this.#runner.run(input);
+      const output = await this.#runner.run(input);
+      const { logits } = output;
       const { numRows, numNewTokens } = input;
+      const columns = new NewColumns(this.#runner.shape, output, numNewTokens);
       for (const { read, row, firstLogits, firstSideLogits } of reads) {
         const { chunk, side } = read;
         const sideTokenIds = side
           ? this.#selector.chooseSide(chunk, side, logits, firstSideLogits)
           : [];
-        const output = this.#selector.select(chunk, logits, firstLogits);
-        if (side && output.newTokenIds.length > 0) {
-          this.#attending?.takeSide(chunk.sequence, sideTokenIds, output.newTokenIds.length);
+        const selected = this.#selector.select(chunk, logits, firstLogits);
+        if (side && selected.newTokenIds.length > 0) {
+          this.#attending?.takeSide(chunk.sequence, sideTokenIds, selected.newTokenIds.length);
         }
-        results.push([output, { newKeys, newValues, numNewTokens, row }]);
+        results.push([selected, { columns, row }]);
       }
       // Choosing from the logits of a draft is a part of what it costs.
       const ms = this.#context.now() - callStartMs;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { InvariantError } from '../../../shared/assert.ts';
-import { areFinite, Bank } from '../../../worker/cache/bank.ts';
+import { Bank } from '../../../worker/cache/bank.ts';
 import { BLOCK_SIZE, TAIL_CAPACITY } from '../../../worker/cache/layout.ts';
 import { newTokensOf } from '../../support/naive-cache.ts';
 
@@ -27,6 +27,23 @@ describe('Bank', () => {
     expect(columnsOf(tailKeys, TAIL_CAPACITY, 2, 1).slice(0, 4)).toEqual([0, 264, 520, 0]);
     expect(columnsOf(tailValues, TAIL_CAPACITY, 2, 0).slice(0, 4)).toEqual([0, 384, 640, 0]);
     expect(columnsOf(tailKeys, TAIL_CAPACITY, 1, 1)).toEqual(Array(TAIL_CAPACITY).fill(0));
+  });
+
+  it.each([1, 2, 3])('copies every number of columns that are %i wide', (headDim) => {
+    const wide = { numLayers: 2, numKvHeads: 2, headDim };
+    const bank = new Bank(wide, 2, 64);
+    bank.appendToTail(1, 5, 2, newTokensOf(wide, [1, 2], call));
+
+    const numbers = bank.layers.map(({ tailValues }) => {
+      const start = (3 * TAIL_CAPACITY + 5) * headDim; // the second row's second head
+      return [...tailValues.subarray(start - 1, start + 2 * headDim + 1)];
+    });
+    const columns = (first: number) =>
+      [256, 512].flatMap((token) => Array.from({ length: headDim }, (_, d) => token + first + d));
+    expect(numbers).toEqual([
+      [0, ...columns(136), 0],
+      [0, ...columns(168), 0],
+    ]);
   });
 
   it('refuses tokens beyond the end of the block', () => {
@@ -72,21 +89,5 @@ describe('Bank', () => {
     expect(target.readBlock(2, 1).keys[0]).toEqual(new Float32Array(part.length));
     const tail = columnsOf(target.layers[0]!.tailValues, TAIL_CAPACITY, 2, 1);
     expect(tail.slice(0, 4)).toEqual([392, 648, 904, 0]);
-  });
-});
-
-describe('areFinite', () => {
-  it('looks at the first new tokens of one row, in all heads', () => {
-    const fresh = newTokensOf(shape, [1, 2, NaN], call);
-    expect(areFinite(fresh, 2, shape)).toBe(true);
-    expect(areFinite(fresh, 3, shape)).toBe(false);
-    expect(areFinite({ ...fresh, row: 0 }, 3, shape)).toBe(true);
-  });
-
-  it.each([NaN, Infinity, -Infinity])('does not take %d for a number', (value) => {
-    const fresh = newTokensOf(shape, [1, 2, 3], call);
-    fresh.newValues[0]!.fill(value, 10, 11); // the second head's second token
-    expect(areFinite(fresh, 1, shape)).toBe(true);
-    expect(areFinite(fresh, 2, shape)).toBe(false);
   });
 });
