@@ -84,7 +84,7 @@ function modelsOf({ isQuick, rounds, cacheDir }: BenchOptions): MeasuredModel[] 
   } as const;
   return [
     { ...embedded, warmUpMs: 2000, loads: loads([6000, 6000, 8000]), rounds: rounds ?? 3 },
-    { ...inflated, warmUpMs: 2000, loads: loads([8000, 12_000, 20_000]), rounds: rounds ?? 2 },
+    { ...inflated, warmUpMs: 2000, loads: loads([30_000, 12_000, 20_000]), rounds: rounds ?? 2 },
   ];
 }
 
