@@ -1,6 +1,7 @@
 import type { Context } from 'hono';
 import { z } from 'zod';
 import { PlatformError } from '../../shared/errors.ts';
+import { IDLE, IdleClock } from '../../shared/idle-clock.ts';
 import { collect, toErrorOptions } from '../../shared/openai/collect.ts';
 import type { LoggedEvent } from '../../shared/protocol/event.ts';
 import type { Job } from '../../shared/protocol/job.ts';
@@ -15,8 +16,8 @@ import { Connection } from '../connection.ts';
 import { toPlatformError } from '../errors.ts';
 import { firstJobOf } from '../idempotency.ts';
 import { answerInBackground } from '../jobs/background.ts';
+import { continued } from '../stream/continued.ts';
 import { toFrames } from '../stream/frames.ts';
-import { continued, IDLE, orIdle } from '../stream/idle.ts';
 import { createSseBody, SSE_HEADERS } from '../stream/sse.ts';
 
 type Parse = (body: unknown) => ParsedRequest<GenerationRequest>;
@@ -68,7 +69,8 @@ async function streamed(
   const { heartbeatMs } = c.var.options;
   const iterator = events[Symbol.asyncIterator]();
   const first = iterator.next();
-  const early = await orIdle(first, heartbeatMs);
+  const clock = new IdleClock(heartbeatMs);
+  const early = await clock.orIdle(first).finally(() => clock.stop());
   if (early !== IDLE && !early.done && early.value.event.type === 'error') {
     const { code, message, param } = early.value.event;
     throw new PlatformError(code, message, toErrorOptions(param));

@@ -1,5 +1,5 @@
+import { IDLE, IdleClock } from '../../shared/idle-clock.ts';
 import { HEARTBEAT } from './frames.ts';
-import { IDLE, orIdle } from './idle.ts';
 
 export interface SseOptions {
   /** How long the stream may be silent before a heartbeat. */
@@ -23,13 +23,14 @@ export function createSseBody(
   options: SseOptions,
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
+  const clock = new IdleClock(options.heartbeatMs);
   let pending: Promise<IteratorResult<string>> | null = null;
 
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
         pending ??= frames.next();
-        const result = await orIdle(pending, options.heartbeatMs);
+        const result = await clock.orIdle(pending);
         if (result === IDLE) {
           controller.enqueue(encoder.encode(HEARTBEAT));
           return;
@@ -39,11 +40,15 @@ export function createSseBody(
           controller.enqueue(encoder.encode(result.value));
           return;
         }
+        clock.stop();
         options.onEnd();
         controller.close();
       },
       // Not frames.return(): it would queue behind the next() that is still waiting for a token.
-      cancel: options.onDisconnect,
+      cancel() {
+        clock.stop();
+        options.onDisconnect();
+      },
     },
     { highWaterMark: 0 },
   );

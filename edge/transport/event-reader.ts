@@ -1,4 +1,5 @@
 import { PlatformError } from '../../shared/errors.ts';
+import { IDLE, IdleClock } from '../../shared/idle-clock.ts';
 import {
   decodeEvent,
   type EventId,
@@ -39,9 +40,12 @@ export class EventReader implements ChannelListener {
   #hasEnded = false;
   #live: string[] = [];
   #numLive = 0;
+  /** Entries of the log that were read and not yet given. */
+  #page: (readonly [string, string])[] = [];
   #numPaged = 0;
   #pageSize = FIRST_PAGE_SIZE;
   #wake: () => void = () => undefined;
+  readonly #clock = new IdleClock(IDLE_MS);
 
   /** @param hasPast whether there may be events before the subscription was acknowledged */
   constructor(
@@ -82,25 +86,29 @@ export class EventReader implements ChannelListener {
     this.onGap();
   }
 
-  /** Past the last event it was given; ends after the terminal one, or with the signal. */
-  async *read(): AsyncGenerator<LoggedEvent, void, undefined> {
-    while (!this.#signal.aborted) {
-      const event = this.#nextLive();
-      if (event !== null) {
-        yield event;
-        if (isTerminal(event.event)) return;
-      } else if (this.#mustReadLog) {
-        const page = await this.#nextPage();
-        if (page.length === 0 && this.#hasEnded) return;
-        for (const [text, payload] of page) {
-          if (this.#signal.aborted) return;
-          this.#numPaged -= payload.length;
-          const logged = { id: toEventId(text), event: decodeEvent(payload) };
-          this.#last = logged.id;
+  /**
+   * Past the last event it was given; ends after the terminal one, or with the signal.
+   *
+   * @param onOver called at the end
+   */
+  async *read(onOver = (): void => undefined): AsyncGenerator<LoggedEvent, void, undefined> {
+    const wake = () => this.#wake();
+    this.#signal.addEventListener('abort', wake);
+    try {
+      while (!this.#signal.aborted) {
+        const logged = this.#nextPaged() ?? this.#nextLive();
+        if (logged !== null) {
           yield logged;
           if (isTerminal(logged.event)) return;
-        }
-      } else if ((await this.#news()) === 'idle') await this.#checkLog();
+        } else if (this.#mustReadLog) {
+          await this.#readPage();
+          if (this.#page.length === 0 && this.#hasEnded) return;
+        } else if ((await this.#news()) === IDLE) await this.#checkLog();
+      }
+    } finally {
+      this.#signal.removeEventListener('abort', wake);
+      this.#clock.stop();
+      onOver();
     }
   }
 
@@ -123,14 +131,23 @@ export class EventReader implements ChannelListener {
     }
   }
 
-  async #nextPage(): Promise<readonly (readonly [string, string])[]> {
+  #nextPaged(): LoggedEvent | null {
+    const entry = this.#page.shift();
+    if (entry === undefined) return null;
+    const [text, payload] = entry;
+    this.#numPaged -= payload.length;
+    this.#last = toEventId(text);
+    return { id: this.#last, event: decodeEvent(payload) };
+  }
+
+  async #readPage(): Promise<void> {
     this.#mustReadLog = false; // before the reading: a gap from here on needs another one
     const entries = await this.#patiently(() => this.#source.readLog(this.#last, this.#pageSize));
     checkKept(entries[0]?.[0], this.#last);
     if (entries.length >= this.#pageSize) this.#mustReadLog = true;
+    this.#page = [...entries];
     this.#numPaged = entries.reduce((sum, [, payload]) => sum + payload.length, 0);
     if (entries.length > 0) this.#pageSize = pageSizeFor(this.#numPaged / entries.length);
-    return entries;
   }
 
   async #checkLog(): Promise<void> {
@@ -140,18 +157,11 @@ export class EventReader implements ChannelListener {
     else this.#mustReadLog = true;
   }
 
-  /** Resolves at the next message, gap or abort, or after a while without. */
-  #news(): Promise<'news' | 'idle'> {
-    return new Promise((resolve) => {
-      const finish = (what: 'news' | 'idle') => {
-        clearTimeout(timer);
-        this.#signal.removeEventListener('abort', this.#wake);
-        resolve(what);
-      };
-      const timer = setTimeout(() => finish('idle'), IDLE_MS);
-      this.#wake = () => finish('news');
-      this.#signal.addEventListener('abort', this.#wake);
-    });
+  /** Resolves at the next message, gap or abort, or with `IDLE` after a while without. */
+  #news(): Promise<unknown> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#wake = resolve;
+    return this.#clock.orIdle(promise);
   }
 
   /** A stream that has begun waits for Redis to come back, up to a limit. */

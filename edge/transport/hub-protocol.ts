@@ -140,6 +140,6 @@ export async function* linesOf(
     if (done) return;
     const lines = (rest + decoder.decode(value, { stream: true })).split('\n');
     rest = lines.pop() ?? '';
-    yield* lines;
+    for (const line of lines) yield line; // `yield*` would await each once more
   }
 }

@@ -254,12 +254,8 @@ function untilOver(
 ): AsyncIterable<LoggedEvent> {
   signal.addEventListener('abort', leave);
   if (signal.aborted) leave();
-  return (async function* () {
-    try {
-      yield* reader.read();
-    } finally {
-      signal.removeEventListener('abort', leave);
-      leave();
-    }
-  })();
+  return reader.read(() => {
+    signal.removeEventListener('abort', leave);
+    leave();
+  });
 }
