@@ -43,7 +43,11 @@ interface MeasuredModel {
 /** Rounds of one load, by who served it. */
 type Summaries = Map<string, LoadSummary[]>;
 
-/** HTTP clients on the whole service, every part a process of its own, against the engine alone. */
+/**
+ * HTTP clients on the whole service, every part a process of its own, against the engine alone.
+ *
+ * `--option embedded` or `inflated` names the one model to measure.
+ */
 export async function run(options: BenchOptions): Promise<BenchResult> {
   const edges = edgesOf();
   const tables: Table[] = [];
@@ -68,7 +72,7 @@ function edgesOf(): EdgeKind[] {
   return kinds.filter((kind) => existsSync(join(import.meta.dirname, '../..', EDGES[kind])));
 }
 
-function modelsOf({ isQuick, rounds, cacheDir }: BenchOptions): MeasuredModel[] {
+function modelsOf({ isQuick, rounds, cacheDir, rest }: BenchOptions): MeasuredModel[] {
   const loads = (durationsMs: readonly [number, number, number]) =>
     [1, 16, MAX_SEQUENCES].map((streams, i) => ({ streams, durationMs: durationsMs[i] ?? 0 }));
   const embedded = {
@@ -82,10 +86,14 @@ function modelsOf({ isQuick, rounds, cacheDir }: BenchOptions): MeasuredModel[] 
     modelDir: inflate(targetDir, INFLATED_TARGET, cacheDir),
     lengths: { prompt: [8, 128], output: [16, 64] },
   } as const;
-  return [
+  const models = [
     { ...embedded, warmUpMs: 2000, loads: loads([6000, 6000, 8000]), rounds: rounds ?? 3 },
     { ...inflated, warmUpMs: 2000, loads: loads([30_000, 12_000, 20_000]), rounds: rounds ?? 2 },
   ];
+  const chosen = models.filter(({ label }) => rest.every((name) => label.startsWith(name)));
+  if (chosen.length === 0)
+    throw new Error(`${rest.join(', ')}: the models are embedded and inflated`);
+  return chosen;
 }
 
 async function measure(
