@@ -1,6 +1,9 @@
 import { defineConfig } from 'vitest/config';
 
-/** Integration and end-to-end files start servers and models; two at a time would only queue for cores. */
+/**
+ * Integration and end-to-end files start servers and models; two at a time would only queue for
+ * cores.
+ */
 const serial = { fileParallelism: false, testTimeout: 120_000, hookTimeout: 120_000 };
 
 export default defineConfig({

@@ -4,8 +4,8 @@ import type { AppEnv } from './app.ts';
 import { detach } from './connection.ts';
 
 /**
- * Follows a reader's leaving: unless the request is to go on without one, it is cancelled after the grace, if
- * until then nobody came back, here or on another replica.
+ * Follows a reader's leaving: unless the request is to go on without one, it is cancelled after the
+ * grace, if until then nobody came back, here or on another replica.
  *
  * @param submission settles when the request is queued; what is not queued yet cannot be cancelled
  */

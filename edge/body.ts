@@ -4,8 +4,8 @@ const MAX_DISCARDED_BYTES = 64 * 1024 * 1024;
 const DISCARD_WITHIN_MS = 2000;
 
 /**
- * Reads what is left of a body that was refused, within limits: some platforms lose an answer that comes before the
- * body's end.
+ * Reads what is left of a body that was refused, within limits: some platforms lose an answer that
+ * comes before the body's end.
  */
 export async function discardBody({ body }: Request): Promise<void> {
   if (body === null || body.locked) return;
@@ -30,8 +30,8 @@ export async function discardBody({ body }: Request): Promise<void> {
 /**
  * Reads a request's body as JSON, at most `maxBytes` of it, whatever its headers say.
  *
- * @throws {PlatformError} `unsupported_media_type`, `payload_too_large`, or `invalid_request` for what is not
- *   UTF-8 or not JSON
+ * @throws {PlatformError} `unsupported_media_type`, `payload_too_large`, or `invalid_request` for
+ *   what is not UTF-8 or not JSON
  */
 export async function readJson(request: Request, maxBytes: number): Promise<unknown> {
   checkHeaders(request.headers, maxBytes);

@@ -16,9 +16,11 @@ export interface TextTools {
 
 export interface ModelCatalog {
   /**
-   * The card under which to queue a request: of the fingerprints that serve the model, that with most workers.
+   * The card under which to queue a request: of the fingerprints that serve the model, that with
+   * most workers.
    *
-   * @throws {PlatformError} `model_not_found` when nobody ever served it, `no_worker` when nobody does now
+   * @throws {PlatformError} `model_not_found` when nobody ever served it, `no_worker` when nobody
+   *   does now
    */
   find(transport: Transport, name: string): Promise<ModelCard>;
 

@@ -103,7 +103,10 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
 
 const bindingsSchema = appEnvironmentSchema.extend({
   REDIS_URL: z.url({ protocol: /^rediss?$/ }),
-  /** Durable Objects over which requests are spread. Each has two connections to Redis while it is busy. */
+  /**
+   * Durable Objects over which requests are spread. Each has two connections to Redis while it is
+   * busy.
+   */
   NUM_HUBS: z.coerce.number().int().min(1).max(1024).default(4),
   /** How long an idle one keeps them. */
   HUB_IDLE_MS: z.coerce.number().int().min(0).default(10_000),

@@ -3,8 +3,8 @@ import { getRuntimeKey } from 'hono/adapter';
 import type { AppEnv } from './app.ts';
 
 /**
- * One client's wait for one request. It is open until either `finish` (the client has all) or `leave` (the client
- * went away); what comes second has no effect.
+ * One client's wait for one request. It is open until either `finish` (the client has all) or
+ * `leave` (the client went away); what comes second has no effect.
  */
 export class Connection {
   readonly #reading = new AbortController();

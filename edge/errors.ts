@@ -3,7 +3,9 @@ import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import { type ErrorCode, PlatformError } from '../shared/errors.ts';
 import type { AppEnv } from './app.ts';
 
-/** The one place where a failure becomes an HTTP status. A new code does not compile without one. */
+/**
+ * The one place where a failure becomes an HTTP status. A new code does not compile without one.
+ */
 const STATUS = {
   invalid_request: 400,
   unsupported_parameter: 400,

@@ -11,11 +11,11 @@ const MAX_KEY_LENGTH = 255;
 export const KEY_LIFE_MS = 24 * 3_600_000;
 
 /**
- * The job that a call stands for: its own, or, when it brings an `Idempotency-Key` that was used before, the job of
- * the first call that brought it, however far that has come.
+ * The job that a call stands for: its own, or, when it brings an `Idempotency-Key` that was used
+ * before, the job of the first call that brought it, however far that has come.
  *
- * @throws {PlatformError} `invalid_request` for a malformed key, `idempotency_mismatch` when the key was used with
- *   another body or at another route
+ * @throws {PlatformError} `invalid_request` for a malformed key, `idempotency_mismatch` when the
+ *   key was used with another body or at another route
  */
 export async function firstJobOf(c: Context<AppEnv>, job: Job, body: unknown): Promise<Job> {
   if (!hasKey(c)) return job;
@@ -29,7 +29,8 @@ export async function firstJobOf(c: Context<AppEnv>, job: Job, body: unknown): P
 }
 
 /**
- * What a call's `Idempotency-Key` stands for: the id that its first call had drawn; without a key, this one's.
+ * What a call's `Idempotency-Key` stands for: the id that its first call had drawn; without a key,
+ * this one's.
  *
  * @param body what a retry must repeat, beside the route
  * @throws {PlatformError} as `firstJobOf`

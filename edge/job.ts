@@ -25,10 +25,11 @@ export interface JobContext {
 const DEFAULT_SINK_TOKENS = 4;
 
 /**
- * Gives a checked request its tokens and the model's defaults, and holds both to the model's limits.
+ * Gives a checked request its tokens and the model's defaults, and holds both to the model's
+ * limits.
  *
- * @throws {PlatformError} `context_too_long`, `unsupported_parameter` for what the model cannot do, or
- *   `invalid_request` for tokens that it does not have
+ * @throws {PlatformError} `context_too_long`, `unsupported_parameter` for what the model cannot do,
+ *   or `invalid_request` for tokens that it does not have
  */
 export function createJob(request: GenerationRequest, context: JobContext): Job {
   const { card } = context;

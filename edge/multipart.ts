@@ -9,7 +9,9 @@ const MAX_FIELD_BYTES = 4096;
 
 export interface UploadOptions {
   readonly maxFileBytes: number;
-  /** Takes the next piece, of 256 KiB but for the last; no more is read of the body until it has. */
+  /**
+   * Takes the next piece, of 256 KiB but for the last; no more is read of the body until it has.
+   */
   readonly write: (piece: Uint8Array) => Promise<void>;
 }
 
@@ -20,7 +22,9 @@ export interface Upload {
   readonly numBytes: number;
 }
 
-/** @throws {PlatformError} `unsupported_media_type` or `payload_too_large`, before anything is read */
+/**
+ * @throws {PlatformError} `unsupported_media_type` or `payload_too_large`, before anything is read
+ */
 export function checkFormHeaders(headers: Headers, maxFileBytes: number): void {
   const contentType = headers.get('content-type') ?? '';
   if (!/^multipart\/form-data *;.*boundary=/i.test(contentType)) {
@@ -37,8 +41,8 @@ export function checkFormHeaders(headers: Headers, maxFileBytes: number): void {
 /**
  * Reads a form with a part `file` as it comes, holding little more than one piece of it.
  *
- * @throws {PlatformError} `payload_too_large` for the file, `invalid_request` for a form that is malformed, cut off or
- *   without a file
+ * @throws {PlatformError} `payload_too_large` for the file, `invalid_request` for a form that is
+ *   malformed, cut off or without a file
  */
 export async function readUpload(request: Request, options: UploadOptions): Promise<Upload> {
   const form = new Form(request.headers, options.maxFileBytes);

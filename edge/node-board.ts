@@ -40,7 +40,10 @@ export function loadBoardConfig(
   return operatorKey === undefined ? null : { path, operatorKey };
 }
 
-/** What is on the queues, for operators: which jobs wait, run or are tried again, and nothing of what they hold. */
+/**
+ * What is on the queues, for operators: which jobs wait, run or are tried again, and nothing of
+ * what they hold.
+ */
 export function createBoard(
   client: RedisClient,
   transport: Pick<Transport, 'models'>,

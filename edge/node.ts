@@ -8,7 +8,10 @@ import { listen } from './node-server.ts';
 import { connectRedis } from './transport/redis-connection.ts';
 import { openRedisTransport, type RedisTransport } from './transport/redis-transport.ts';
 
-/** `npm run edge`: serves until told to stop, then lets streams end. A second signal ends it at once. */
+/**
+ * `npm run edge`: serves until told to stop, then lets streams end. A second signal ends it at
+ * once.
+ */
 async function main(): Promise<void> {
   const config = loadConfig(process.env);
   const board = loadBoardConfig(process.env);

@@ -5,8 +5,8 @@ import type { AppEnv } from './app.ts';
 const MAX_WAIT_SECONDS = 60;
 
 /**
- * How long the client would rather wait for an end than be answered before it (RFC 7240, `Prefer: wait=N`). Says on
- * the answer what of it is done.
+ * How long the client would rather wait for an end than be answered before it (RFC 7240, `Prefer:
+ * wait=N`). Says on the answer what of it is done.
  *
  * @returns 0 when it says nothing
  */

@@ -4,8 +4,9 @@ import type { ModelCard } from '../shared/protocol/model-card.ts';
 import type { Tokenizer } from '../shared/tokenizer.ts';
 
 /**
- * Texts beyond this many times the longest token for each position cannot fit, even where a tokenizer folds
- * characters together, and are refused uncounted: encoding megabytes would hold up everybody else.
+ * Texts beyond this many times the longest token for each position cannot fit, even where a
+ * tokenizer folds characters together, and are refused uncounted: encoding megabytes would hold up
+ * everybody else.
  */
 const CLEARLY_TOO_LONG = 4;
 
@@ -17,7 +18,9 @@ export interface EncodeTextOptions {
   readonly maxTokens: number | null;
 }
 
-/** @throws {PlatformError} `context_too_long` when the text is so long that it need not be counted */
+/**
+ * @throws {PlatformError} `context_too_long` when the text is so long that it need not be counted
+ */
 export function encodeText(
   text: string,
   { param, addSpecialTokens, maxTokens }: EncodeTextOptions,

@@ -7,7 +7,10 @@ import type { AppEnv } from './app.ts';
 import { firstIdOf, hasKey, sha256 } from './idempotency.ts';
 import { checkFormHeaders, readUpload, type Upload } from './multipart.ts';
 
-/** How much a file of unknown length is taken to have until it is here; and for how long, if it never is. */
+/**
+ * How much a file of unknown length is taken to have until it is here; and for how long, if it
+ * never is.
+ */
 const UPLOAD_MS = 10 * 60_000;
 
 const MIN_LIFE_SECONDS = 3600;
@@ -25,8 +28,9 @@ const uploadSchema = z.object({
 });
 
 /**
- * Takes a file as it comes. It is on its way to Redis meanwhile, and visible once all of it is there. What an
- * `Idempotency-Key` stands for is known by then, too: a retry drops its own pieces for the first call's file.
+ * Takes a file as it comes. It is on its way to Redis meanwhile, and visible once all of it is
+ * there. What an `Idempotency-Key` stands for is known by then, too: a retry drops its own pieces
+ * for the first call's file.
  *
  * @throws {PlatformError} as `readUpload`, `FileStore` and `firstIdOf`
  */
@@ -67,8 +71,8 @@ export async function takeUpload(c: Context<AppEnv>): Promise<StoredFile> {
 }
 
 /**
- * The file of the first call. Where that died before it was complete, or is about to complete it, and where the file
- * was deleted since, it is made of the pieces of this one, which are the same.
+ * The file of the first call. Where that died before it was complete, or is about to complete it,
+ * and where the file was deleted since, it is made of the pieces of this one, which are the same.
  */
 async function firstFile(
   c: Context<AppEnv>,

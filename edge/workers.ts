@@ -10,7 +10,10 @@ const config = loadWorkersConfig(env);
 /** Bound as HUB in infra/wrangler.jsonc. */
 export const Hub = createHubClass(config.hub);
 
-/** The app on Cloudflare Workers. Promises and streams belong to a request there; so each gets a transport. */
+/**
+ * The app on Cloudflare Workers. Promises and streams belong to a request there; so each gets a
+ * transport.
+ */
 const app = createApp(
   () =>
     new HubTransport({

@@ -1,4 +1,5 @@
-// Runs on any Node from 20 on, before Node 24 is there: installs what package-lock.json names, if it is not.
+// Runs on any Node from 20 on, before Node 24 is there: installs what package-lock.json names, if
+// it is not.
 import { spawnSync } from 'node:child_process';
 import { existsSync, statSync } from 'node:fs';
 

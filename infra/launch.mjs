@@ -1,5 +1,5 @@
-// Runs a script of ours on any Node from 20 on: installs the packages, then hands over to the Node 24 among
-// them. npm's own hooks cannot do this: `ignore-scripts` turns them off.
+// Runs a script of ours on any Node from 20 on: installs the packages, then hands over to the Node
+// 24 among them. npm's own hooks cannot do this: `ignore-scripts` turns them off.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';

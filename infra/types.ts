@@ -2,7 +2,10 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createRequire } from 'node:module';
 
-/** `npm run types`: checks each room under its own settings, so that what a room may not touch is absent. */
+/**
+ * `npm run types`: checks each room under its own settings, so that what a room may not touch is
+ * absent.
+ */
 const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc');
 const rooms = ['shared', 'edge', 'edge/tsconfig.workers.json', 'worker', '.'];
 

@@ -14,7 +14,10 @@ const STOP_WITHIN_MS = 12_000;
 const defaultModelDir = fileURLToPath(new URL('models/stories-target', import.meta.url));
 const defaultDraftDir = fileURLToPath(new URL('models/stories-draft', import.meta.url));
 
-/** `npm start`: a private Redis, the edge, a worker, webhooks and batches, in one terminal, until Ctrl-C. */
+/**
+ * `npm start`: a private Redis, the edge, a worker, webhooks and batches, in one terminal, until
+ * Ctrl-C.
+ */
 async function main(): Promise<void> {
   const stopped = stopSignal();
   const port = await portToServe(process.env.PORT ?? '8787');
@@ -123,7 +126,10 @@ function authorization(): Record<string, string> {
   return key ? { authorization: `Bearer ${key}` } : {};
 }
 
-/** Resolves at the first SIGINT or SIGTERM. One sent much later, by somebody out of patience, ends us at once. */
+/**
+ * Resolves at the first SIGINT or SIGTERM. One sent much later, by somebody out of patience, ends
+ * us at once.
+ */
 function stopSignal(): Promise<'stopped'> {
   let firstMs: number | null = null;
   return new Promise((resolve) => {

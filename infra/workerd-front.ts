@@ -17,8 +17,9 @@ export interface WorkerdFrontOptions {
 const LINGER_MS = 2000;
 
 /**
- * Passes connections on to workerd, and a client's close as a reset. A workerd that has nothing to write yet
- * notices nothing less; on Cloudflare the network in front of it says when a client goes away.
+ * Passes connections on to workerd, and a client's close as a reset. A workerd that has nothing to
+ * write yet notices nothing less; on Cloudflare the network in front of it says when a client goes
+ * away.
  *
  * @throws {Error} saying what to do when the port is taken
  */

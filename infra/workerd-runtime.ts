@@ -44,8 +44,8 @@ const workerOptionsSchema = z.object({
 });
 
 /**
- * The Worker that wrangler would deploy, in a workerd of our own. It keeps nothing on disk. Disposing ends it
- * at once: streams are cut, and clients resume them elsewhere.
+ * The Worker that wrangler would deploy, in a workerd of our own. It keeps nothing on disk.
+ * Disposing ends it at once: streams are cut, and clients resume them elsewhere.
  *
  * @throws {Error} saying what to do when the port is taken
  */

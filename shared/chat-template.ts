@@ -57,7 +57,9 @@ export function createChatTemplate({ tokenizerConfigJson }: TokenizerFiles): Cha
   };
 }
 
-/** Most templates know `system` only, the older name of `developer`, and want arguments as objects. */
+/**
+ * Most templates know `system` only, the older name of `developer`, and want arguments as objects.
+ */
 function toTemplateMessage({ toolCalls, ...message }: ChatMessage, knowsDeveloper: boolean) {
   const isRenamed = message.role === 'developer' && !knowsDeveloper;
   return {

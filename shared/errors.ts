@@ -39,7 +39,9 @@ export interface PlatformErrorOptions extends ErrorOptions {
   readonly retryAfterSeconds?: number;
 }
 
-/** A failure with a name the client may see. `cause` is for our logs and never leaves the process. */
+/**
+ * A failure with a name the client may see. `cause` is for our logs and never leaves the process.
+ */
 export class PlatformError extends Error {
   override readonly name = 'PlatformError';
   readonly code: ErrorCode;

@@ -2,8 +2,9 @@
 export const IDLE = Symbol('idle');
 
 /**
- * Bounds waits, one after the other, each to `idleMs`. One timer serves them all: when it goes off it looks how
- * long the present wait has lasted. With a timer for each, a stream would make and drop one with every token.
+ * Bounds waits, one after the other, each to `idleMs`. One timer serves them all: when it goes off
+ * it looks how long the present wait has lasted. With a timer for each, a stream would make and
+ * drop one with every token.
  */
 export class IdleClock {
   readonly #idleMs: number;
@@ -19,7 +20,7 @@ export class IdleClock {
   /** Waits for a promise, but no longer than `idleMs`; the promise stays good for another wait. */
   orIdle<Value>(promise: Promise<Value>): Promise<Value | typeof IDLE> {
     return new Promise((resolve, reject) => {
-      this.#startMs = Date.now();
+      this.#startMs = performance.now();
       this.#giveUp = () => resolve(IDLE);
       this.#timer ??= setTimeout(this.#look, this.#idleMs);
       promise.then(resolve, reject);
@@ -33,7 +34,7 @@ export class IdleClock {
   }
 
   readonly #look = (): void => {
-    const restMs = this.#startMs + this.#idleMs - Date.now();
+    const restMs = this.#startMs + this.#idleMs - performance.now();
     this.#timer = restMs > 0 ? setTimeout(this.#look, restMs) : null;
     if (restMs <= 0) this.#giveUp();
   };

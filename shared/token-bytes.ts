@@ -41,8 +41,8 @@ const decoderSchema = z.union([
 ]);
 
 /**
- * The decoder of a tokenizer.json, for those kinds whose tokens stand for bytes whatever surrounds them:
- * byte-level ones, and SentencePiece's with `▁` for a space and `<0xNN>` for a byte.
+ * The decoder of a tokenizer.json, for those kinds whose tokens stand for bytes whatever surrounds
+ * them: byte-level ones, and SentencePiece's with `▁` for a space and `<0xNN>` for a byte.
  *
  * @throws {Error} naming a kind that is not one of these
  */
@@ -95,8 +95,8 @@ function byteLevelBytes(token: string): Uint8Array {
 }
 
 /**
- * GPT-2's alphabet, in which every byte is a visible character: printable Latin-1 stands for itself, the
- * others for U+0100 onward, in order.
+ * GPT-2's alphabet, in which every byte is a visible character: printable Latin-1 stands for
+ * itself, the others for U+0100 onward, in order.
  */
 const byteByCharacter: ReadonlyMap<string, number> = new Map(
   (() => {

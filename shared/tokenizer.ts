@@ -4,7 +4,10 @@ import type { TokenId } from './ids.ts';
 import type { TokenizerFiles } from './protocol/model-card.ts';
 import { createTokenDecoder } from './token-bytes.ts';
 
-/** A tokenizer that cannot be used: unreadable files, or a kind whose tokens have no bytes of their own. */
+/**
+ * A tokenizer that cannot be used: unreadable files, or a kind whose tokens have no bytes of their
+ * own.
+ */
 export class TokenizerError extends Error {
   override readonly name = 'TokenizerError';
 }
@@ -18,12 +21,18 @@ export interface EncodeOptions {
 export interface Tokenizer {
   /** One more than the greatest token id. */
   readonly vocabSize: number;
-  /** Bytes of the longest token: a text of `b` bytes has about `b / longestTokenBytes` tokens or more. */
+  /**
+   * Bytes of the longest token: a text of `b` bytes has about `b / longestTokenBytes` tokens or
+   * more.
+   */
   readonly longestTokenBytes: number;
   encode(text: string, options: EncodeOptions): TokenId[];
   /** Special tokens are left out; bytes that are no whole character are replaced. */
   decode(tokenIds: readonly TokenId[]): string;
-  /** What the token adds to a text that has already begun; `null` for a special token or none at all. */
+  /**
+   * What the token adds to a text that has already begun; `null` for a special token or none at
+   * all.
+   */
   tokenBytes(tokenId: TokenId): Uint8Array | null;
   /** The token's text for people: special tokens by name, broken characters replaced. */
   tokenText(tokenId: TokenId): string;
@@ -38,7 +47,9 @@ const tokenizerJsonSchema = z.looseObject({
   decoder: z.unknown(),
 });
 
-/** @throws {TokenizerError} when the files are unreadable or the kind of tokenizer is not supported */
+/**
+ * @throws {TokenizerError} when the files are unreadable or the kind of tokenizer is not supported
+ */
 export function createTokenizer(files: TokenizerFiles): Tokenizer {
   const { source, json } = parseFiles(files);
   const tokens: (string | undefined)[] = []; // [vocabSize]

@@ -147,4 +147,16 @@ describe('architecture', () => {
       }
     }
   });
+
+  it('keeps files to 300 lines, and comments to 100 columns as Biome keeps code', () => {
+    for (const file of filesOf('{edge,worker,shared,infra,test}')) {
+      const lines = readFileSync(file, 'utf8').trimEnd().split('\n');
+      expect(lines.length, file).toBeLessThanOrEqual(300);
+      const comments = lines.filter((line) => /^\s*(\*|\/\*|\/\/)|[;,{(] \/\/ /.test(line));
+      expect(
+        comments.filter((line) => line.length > 100),
+        file,
+      ).toEqual([]);
+    }
+  });
 });

@@ -38,7 +38,10 @@ const environmentSchema = z
       .string()
       .min(1)
       .default(join(homedir(), '.cache', 'rivulet')),
-    /** By default one core is left to Redis, edge and the main thread, without which no token gets out. */
+    /**
+     * By default one core is left to Redis, edge and the main thread, without which no token gets
+     * out.
+     */
     NUM_THREADS: positiveInt
       .max(1024)
       .default(Math.max(1, Math.min(availableParallelism() - 1, 16))),

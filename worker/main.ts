@@ -32,7 +32,8 @@ async function main(): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
       shutdown.abort();
-      // Whatever hangs, be it a connection that never comes back: the locks run out, and others go on.
+      // Whatever hangs, be it a connection that never comes back: the locks run out, and others go
+      // on.
       setTimeout(() => process.exit(1), config.graceMs + CLOSING_MS).unref();
     });
   }
@@ -62,7 +63,8 @@ async function main(): Promise<void> {
     lastTries: new LastTries(),
     logRetentionMs: config.logRetentionMs,
   };
-  // Each takes as many as there are rows, so that batch jobs never keep an interactive one from being taken.
+  // Each takes as many as there are rows, so that batch jobs never keep an interactive one from
+  // being taken.
   const consumers = JOB_CLASSES.map(
     (each) =>
       new Consumer(

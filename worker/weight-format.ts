@@ -10,8 +10,8 @@ import { settleAuto } from './queue/registry.ts';
 const formatSchema = z.enum(WEIGHT_FORMATS);
 
 /**
- * The weight format to serve in. For `auto` it is what the first worker of the model measured, since
- * workers of different formats could not finish each other's sentences.
+ * The weight format to serve in. For `auto` it is what the first worker of the model measured,
+ * since workers of different formats could not finish each other's sentences.
  *
  * @throws {Error} one line, when the model cannot be served
  */

@@ -21,7 +21,10 @@ export interface LineContext {
   readonly stopped: AbortSignal;
 }
 
-/** What becomes of a line: a line of one of the two files; `undone` when it was given up before it was done. */
+/**
+ * What becomes of a line: a line of one of the two files; `undone` when it was given up before it
+ * was done.
+ */
 export type LineAnswer =
   | { readonly type: 'completed' | 'failed'; readonly text: string }
   | { readonly type: 'undone' };
@@ -45,7 +48,8 @@ const WAITING: ReadonlySet<string> = new Set([
 /**
  * Makes a line a request and waits for its answer.
  *
- * @param mayBeKnown whether a runner before us may have submitted it: it then stays what it was made then
+ * @param mayBeKnown whether a runner before us may have submitted it: it then stays what it was
+ *   made then
  */
 export async function answerLine(
   { spec }: Batch,

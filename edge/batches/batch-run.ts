@@ -156,7 +156,10 @@ class BatchRun {
     return this.#patiently(() => files.admit(claim));
   }
 
-  /** First handed over, then marked: after a crash in between it is handed over again, under the same id. */
+  /**
+   * First handed over, then marked: after a crash in between it is handed over again, under the
+   * same id.
+   */
   async #notify(batch: Batch): Promise<void> {
     const { batches, notify } = this.#context;
     await this.#patiently(() => notify(batch));

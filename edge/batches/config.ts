@@ -5,7 +5,9 @@ const positiveInt = z.coerce.number().int().positive();
 
 const environmentSchema = z.object({
   REDIS_URL: z.url({ protocol: /^rediss?$/ }),
-  /** Lines of one batch that are submitted and not answered: about twice the rows of the workers. */
+  /**
+   * Lines of one batch that are submitted and not answered: about twice the rows of the workers.
+   */
   BATCH_WINDOW: positiveInt.max(4096).default(32),
   /** Batches at a time. */
   BATCH_CONCURRENCY: positiveInt.max(256).default(4),

@@ -117,7 +117,10 @@ export class LineLoop {
     return answer.type === 'undone' && this.#isExpired ? expiredLine(this.#batch, line) : answer;
   }
 
-  /** The runner before us had begun so many lines beyond those that are written, if its window was not far larger. */
+  /**
+   * The runner before us had begun so many lines beyond those that are written, if its window was
+   * not far larger.
+   */
   #mayBeKnown(): boolean {
     this.#numBegun += 1;
     return this.#batch.epoch > 1 && this.#numBegun <= 4 * this.#maxSlots;
@@ -136,7 +139,8 @@ export class LineLoop {
   async #commitAll(): Promise<void> {
     try {
       for (;;) {
-        // Undone lines of a runner that stops must be done by the next: nothing is written from there on.
+        // Undone lines of a runner that stops must be done by the next: nothing is written from
+        // there on.
         if (this.#isOver) break;
         const commit = this.#results.take();
         if (commit !== null) {

@@ -2,7 +2,10 @@ import type { Batch } from '../../shared/protocol/batch.ts';
 import type { PushedNotice } from '../../shared/protocol/webhook-outbox.ts';
 import { toBatchObject } from './batch-object.ts';
 
-/** What there is to say about the end of a batch: to its webhook, if that wants it, and to the list of events. */
+/**
+ * What there is to say about the end of a batch: to its webhook, if that wants it, and to the list
+ * of events.
+ */
 export function toNotice(batch: Batch): PushedNotice {
   const { spec, status, timesMs } = batch;
   const event = `batch.${status}`;

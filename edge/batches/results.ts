@@ -15,8 +15,8 @@ interface Slot {
 type Counts = Commit['progress'];
 
 /**
- * Lines that are begun and not yet written, in the order of the input. Results come in any order and are written in
- * this one, so that one number says how far they reach.
+ * Lines that are begun and not yet written, in the order of the input. Results come in any order
+ * and are written in this one, so that one number says how far they reach.
  */
 export class Results {
   readonly #slots: Slot[] = [];
@@ -54,7 +54,10 @@ export class Results {
     };
   }
 
-  /** What can be written next, as much as is written at once; `null` while the first line has no answer. */
+  /**
+   * What can be written next, as much as is written at once; `null` while the first line has no
+   * answer.
+   */
   take(): Commit | null {
     let [output, errors] = ['', ''];
     let counts = this.#counts;

@@ -21,7 +21,10 @@ export interface Submission {
   readonly ignored: readonly string[];
 }
 
-/** Queues a job that nobody waits for, unless its client prefers to for a while, and says what is known of it. */
+/**
+ * Queues a job that nobody waits for, unless its client prefers to for a while, and says what is
+ * known of it.
+ */
 export async function answerInBackground(
   c: Context<AppEnv>,
   job: Job,

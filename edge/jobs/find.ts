@@ -9,7 +9,9 @@ import { toErrorBody } from '../errors.ts';
 import type { RequestState } from '../transport/transport.ts';
 import { toJobObject, toPlaceObject } from './job-object.ts';
 
-/** Another tenant's job is as unknown as none at all, and so is a request that somebody waits for. */
+/**
+ * Another tenant's job is as unknown as none at all, and so is a request that somebody waits for.
+ */
 export async function findJob(
   c: Context<AppEnv>,
   id: string = c.req.param('id') ?? '',
@@ -37,7 +39,9 @@ export async function describeJob(c: Context<AppEnv>, state: RequestState) {
 
 interface Outcome {
   readonly usage: object | null;
-  /** What a plain answer would have been: the whole of it, or what there was when it was cut short. */
+  /**
+   * What a plain answer would have been: the whole of it, or what there was when it was cut short.
+   */
   readonly result: object | null;
   readonly error: object | null;
 }
@@ -51,7 +55,8 @@ async function outcomeOf(c: Context<AppEnv>, { id, job }: RequestState): Promise
     for await (const event of await c.var.transport.open(id, null, signal)) events.push(event);
   } catch (error) {
     if (!(error instanceof PlatformError) || error.code !== 'events_trimmed') throw error;
-    return { ...NO_OUTCOME, error: toErrorBody(error).error }; // an endless answer, of which only the end is kept
+    // An endless answer, of which only the end is kept.
+    return { ...NO_OUTCOME, error: toErrorBody(error).error };
   }
   const last = events.at(-1)?.event;
   if (last?.type === 'error') {

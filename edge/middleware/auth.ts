@@ -11,13 +11,14 @@ interface KnownKey {
 }
 
 /**
- * Names the tenant by its `Authorization: Bearer` key, or refuses with 401. Keys are compared by digest, all of
- * them and to the last byte, so that the time taken tells nothing.
+ * Names the tenant by its `Authorization: Bearer` key, or refuses with 401. Keys are compared by
+ * digest, all of them and to the last byte, so that the time taken tells nothing.
  *
  * @param apiKeys `null` for a service open to all
  */
 export function authenticate(apiKeys: ReadonlyMap<string, TenantId> | null) {
-  let known: readonly KnownKey[] | null = null; // not a promise: on Workers that belongs to one request
+  // Not a promise: on Workers that belongs to one request.
+  let known: readonly KnownKey[] | null = null;
   return createMiddleware<AppEnv>(async (c, next) => {
     if (apiKeys === null) {
       c.set('tenant', DEFAULT_TENANT);

@@ -59,7 +59,10 @@ async function submit(c: Context<AppEnv>, job: Job): Promise<Response> {
   }
 }
 
-/** A failure that comes before anything else, and before the first heartbeat is due, still gets its status. */
+/**
+ * A failure that comes before anything else, and before the first heartbeat is due, still gets its
+ * status.
+ */
 async function streamed(
   c: Context<AppEnv>,
   job: Job,

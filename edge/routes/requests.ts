@@ -24,7 +24,9 @@ requests.post('/:id/cancel', async (c) => {
 });
 requests.all('/:id/cancel', methodNotAllowed('POST'));
 
-/** The request's stream again, from any frame on. Whoever reads here is a reader like the first one. */
+/**
+ * The request's stream again, from any frame on. Whoever reads here is a reader like the first one.
+ */
 requests.get('/:id/events', async (c) => {
   const after = parseLastEventId(c);
   const { id, job, status } = await findRequest(c);

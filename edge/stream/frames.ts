@@ -26,11 +26,11 @@ export interface FrameOptions {
 }
 
 /**
- * A request's events as the frames of its stream, whoever reads them and however often: one for each event with a
- * choice, the usage if it was asked for, `[DONE]`. A failure is the last frame.
+ * A request's events as the frames of its stream, whoever reads them and however often: one for
+ * each event with a choice, the usage if it was asked for, `[DONE]`. A failure is the last frame.
  *
- * Each frame's id is that of its event. Chunks that come before the first event have ids of epoch 0, which no
- * claim has.
+ * Each frame's id is that of its event. Chunks that come before the first event have ids of epoch
+ * 0, which no claim has.
  */
 export async function* toFrames(
   events: AsyncIterable<LoggedEvent>,

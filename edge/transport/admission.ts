@@ -15,11 +15,11 @@ export interface QueueLoad {
 export const DEFAULT_MAX_QUEUED = 1024;
 
 /**
- * Why a new request is not to be queued: there is no room, or those before it take longer than its client
- * would wait. Without a measured rate nobody knows, and it may try.
+ * Why a new request is not to be queued: there is no room, or those before it take longer than its
+ * client would wait. Without a measured rate nobody knows, and it may try.
  *
- * @returns `rate_limited` or `deadline_exceeded`, with the time in which that is likely to change; `null` to
- *   admit it
+ * @returns `rate_limited` or `deadline_exceeded`, with the time in which that is likely to change;
+ *   `null` to admit it
  */
 export function refusalOf(
   { createdMs, deadlineMs }: Pick<Job, 'createdMs' | 'deadlineMs'>,

@@ -17,9 +17,14 @@ export interface EventSource {
   stage(): Promise<'open' | 'ended' | 'gone'>;
 }
 
-/** What a client that reads slowly may leave unread here, in characters; beyond it the log keeps it. */
+/**
+ * What a client that reads slowly may leave unread here, in characters; beyond it the log keeps it.
+ */
 export const MAX_BUFFERED = 256 * 1024;
-/** Entries of the log that are read at once: as many as the buffer would hold, by the size of those before. */
+/**
+ * Entries of the log that are read at once: as many as the buffer would hold, by the size of those
+ * before.
+ */
 export const MAX_PAGE_SIZE = 200;
 export const FIRST_PAGE_SIZE = 20;
 /** After this long without news the log is read again: the message may have been lost. */
@@ -29,8 +34,8 @@ const MAX_OUTAGE_MS = 60_000;
 const RETRY_MS = 250;
 
 /**
- * One reader's way through a request's events: messages as long as they follow each other without a gap,
- * and the log wherever they do not. Pub/sub is only the fast path; the log is the truth.
+ * One reader's way through a request's events: messages as long as they follow each other without a
+ * gap, and the log wherever they do not. Pub/sub is only the fast path; the log is the truth.
  */
 export class EventReader implements ChannelListener {
   readonly #source: EventSource;
@@ -189,7 +194,8 @@ function pageSizeFor(meanLength: number): number {
 }
 
 /**
- * Events are numbered without a gap, so the log of an endless request was cut where it does not go on after `last`.
+ * Events are numbered without a gap, so the log of an endless request was cut where it does not go
+ * on after `last`.
  *
  * @throws {PlatformError} `events_trimmed`, with the oldest event that is kept
  */

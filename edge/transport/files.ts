@@ -50,13 +50,18 @@ export interface FileStore {
    */
   append(id: string, index: number, piece: Uint8Array): Promise<void>;
 
-  /** Makes a file of that many pieces complete. @throws {PlatformError} `conflict` when some are gone */
+  /**
+   * Makes a file of that many pieces complete. @throws {PlatformError} `conflict` when some are
+   * gone
+   */
   seal(file: StoredFile, numPieces: number): Promise<void>;
 
   /** @returns `null` for a file that is unknown, incomplete or no longer kept */
   find(id: string): Promise<StoredFile | null>;
 
-  /** Pieces from number `first` on, about as many as 256 KiB hold and one at least; none at the end. */
+  /**
+   * Pieces from number `first` on, about as many as 256 KiB hold and one at least; none at the end.
+   */
   read(id: string, first: number): Promise<readonly Uint8Array[]>;
 
   list(query: FileQuery): Promise<readonly StoredFile[]>;
@@ -120,7 +125,8 @@ export class RedisFiles implements FileStore {
       this.#reach.call(() => this.#client.lrangeBuffer(chunks, start, start + count - 1));
     const [piece] = await range(first, 1);
     if (piece === undefined) return [];
-    // A batch writes small pieces as its results come; by the size of one we guess how many to take.
+    // A batch writes small pieces as its results come; by the size of one we guess how many to
+    // take.
     const count = Math.min(Math.floor(FILE_CHUNK_BYTES / piece.length) - 1, MAX_PIECES);
     return count <= 0 ? [piece] : [piece, ...(await range(first + 1, count))];
   }
@@ -166,7 +172,10 @@ export interface OrderQuery {
   readonly count: number;
 }
 
-/** Members of a sorted set whose scores are all alike, so that they stand in the order of their names. */
+/**
+ * Members of a sorted set whose scores are all alike, so that they stand in the order of their
+ * names.
+ */
 export function idsInOrder(
   client: RedisClient,
   reach: Reach,

@@ -106,7 +106,9 @@ export type Frame =
 const END = '.';
 const ERROR = '!';
 
-/** `<epoch>-<seq> <event>`, `! <error>` or `.`; JSON escapes line breaks, so a frame is one line. */
+/**
+ * `<epoch>-<seq> <event>`, `! <error>` or `.`; JSON escapes line breaks, so a frame is one line.
+ */
 export function encodeFrame(frame: Frame): string {
   switch (frame.type) {
     case 'event':

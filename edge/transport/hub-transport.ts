@@ -37,8 +37,9 @@ const MAX_TRIES = 4;
 const RETRY_MS = 50;
 
 /**
- * The transport over hubs, which hold the connections to Redis. A request's calls all go to one hub, chosen
- * by its id. All calls may be sent again, and are when a hub is lost; a stream goes on where it was cut.
+ * The transport over hubs, which hold the connections to Redis. A request's calls all go to one
+ * hub, chosen by its id. All calls may be sent again, and are when a hub is lost; a stream goes on
+ * where it was cut.
  */
 export class HubTransport implements Transport {
   readonly files: FileStore;
@@ -120,7 +121,10 @@ export class HubTransport implements Transport {
     return schema.parse(await response.json());
   }
 
-  /** @throws {PlatformError} as the hub's transport threw it; `unavailable` when the hub does not answer */
+  /**
+   * @throws {PlatformError} as the hub's transport threw it; `unavailable` when the hub does not
+   *   answer
+   */
   async #call(hub: number, call: HubCall): Promise<Response> {
     for (let numTries = 1; ; numTries += 1) {
       try {

@@ -5,17 +5,22 @@ import { openRedisTransport, type RedisTransport } from './redis-transport.ts';
 export interface HubConfig {
   readonly redisUrl: string;
   readonly maxQueued: number;
-  /** Connections that nobody has used for this long are closed: an object without any can be put away. */
+  /**
+   * Connections that nobody has used for this long are closed: an object without any can be put
+   * away.
+   */
   readonly idleMs: number;
 }
 
 /** The class of Durable Objects with this configuration; workerd makes the objects. */
 export function createHubClass({ redisUrl, maxQueued, idleMs }: HubConfig) {
   /**
-   * Holds one command and one subscriber connection, and lends them to the requests that it is asked for. On
-   * Workers a socket belongs to the request that opened it; an object's are its own, for as long as it lives.
+   * Holds one command and one subscriber connection, and lends them to the requests that it is
+   * asked for. On Workers a socket belongs to the request that opened it; an object's are its own,
+   * for as long as it lives.
    *
-   * It has no connections until a call needs them, and closes them `idleMs` after the last call has ended.
+   * It has no connections until a call needs them, and closes them `idleMs` after the last call has
+   * ended.
    */
   return class Hub implements DurableObject {
     readonly #service = new HubService({

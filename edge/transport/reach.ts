@@ -22,7 +22,10 @@ export class Reach {
     });
   }
 
-  /** @throws {PlatformError} `unavailable` when Redis does not do it: at once if it has been away for long */
+  /**
+   * @throws {PlatformError} `unavailable` when Redis does not do it: at once if it has been away
+   *   for long
+   */
   async call<T>(call: () => Promise<T>): Promise<T> {
     for (let numTries = 1; ; numTries += 1) {
       try {

@@ -31,7 +31,9 @@ const LOOK_AFTER_MS = 5000;
 /** Jobs that are read at once, prompts and all, and that one page looks at. */
 const NUM_READ = 20;
 const MAX_SCANNED = 1000;
-/** Entries that are looked at when one is added; younger ones may be what somebody goes on after. */
+/**
+ * Entries that are looked at when one is added; younger ones may be what somebody goes on after.
+ */
 const NUM_TIDIED = 3;
 const TIDIED_AFTER_MS = 24 * 3_600_000;
 /** An index has a job a moment before it is created. */
@@ -49,7 +51,9 @@ export class RedisJobs implements JobStore {
     this.#intake = intake;
   }
 
-  /** Whatever is lost on the way, one who looks after pending jobs finds it: that is written first. */
+  /**
+   * Whatever is lost on the way, one who looks after pending jobs finds it: that is written first.
+   */
   async enqueue(job: Job): Promise<void> {
     const { client, keys, queues, reach } = this.#context;
     await this.#intake.admit(job);
@@ -112,7 +116,10 @@ export class RedisJobs implements JobStore {
     return { jobs, lastId, hasMore: true };
   }
 
-  /** For an index that nobody lists: looks at more entries than are added, so that forgotten ones do not add up. */
+  /**
+   * For an index that nobody lists: looks at more entries than are added, so that forgotten ones do
+   * not add up.
+   */
   async #tidy(index: string): Promise<void> {
     const { client, reach } = this.#context;
     const picked = await reach.call(() => client.zrandmember(index, NUM_TIDIED, 'WITHSCORES'));

@@ -240,7 +240,8 @@ export class RedisTransport implements Transport, AsyncDisposable {
     if (job.deadlineMs === null) return () => undefined;
     const restMs = Math.min(Math.max(job.deadlineMs - Date.now(), 0), MAX_TIMER_MS);
     const timer = setTimeout(() => {
-      this.#intake.cancel(job, 'deadline').catch(() => undefined); // the worker that claims it will do so
+      // Where it fails, the worker that claims it will do so.
+      this.#intake.cancel(job, 'deadline').catch(() => undefined);
     }, restMs);
     return () => clearTimeout(timer);
   }

@@ -21,7 +21,10 @@ export interface IntakeContext {
   readonly maxQueued: number;
 }
 
-/** The steps by which a request comes to be, is looked up and is called off. All of them may be repeated. */
+/**
+ * The steps by which a request comes to be, is looked up and is called off. All of them may be
+ * repeated.
+ */
 export class RequestIntake {
   readonly #context: IntakeContext;
 
@@ -32,7 +35,8 @@ export class RequestIntake {
   /**
    * Concurrent calls see the same queue: together they may fill it beyond its bound, each by one.
    *
-   * @throws {PlatformError} `rate_limited` or `deadline_exceeded` for a new request that its queue is too long for
+   * @throws {PlatformError} `rate_limited` or `deadline_exceeded` for a new request that its queue
+   *   is too long for
    */
   async admit(job: Job): Promise<void> {
     const { queues, maxQueued } = this.#context;

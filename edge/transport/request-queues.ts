@@ -60,7 +60,10 @@ export class RequestQueues {
     }
   }
 
-  /** Makes room at once for others; what is left in the queue all the same, a worker finds to be over. */
+  /**
+   * Makes room at once for others; what is left in the queue all the same, a worker finds to be
+   * over.
+   */
   async remove(job: QueueOf & { readonly id: RequestId }): Promise<void> {
     const queue = this.#queueNamed(this.#keys.queue(job));
     await this.#reach.call(() => queue.remove(job.id));

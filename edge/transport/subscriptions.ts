@@ -13,8 +13,8 @@ interface Channel {
 }
 
 /**
- * All subscriptions of a process on one connection: a channel is subscribed to while it has listeners, and
- * again after every reconnect.
+ * All subscriptions of a process on one connection: a channel is subscribed to while it has
+ * listeners, and again after every reconnect.
  */
 export class Subscriptions {
   readonly #subscriber: RedisClient;

@@ -57,11 +57,11 @@ export interface Transport {
   tokenizerFiles(digest: string): Promise<TokenizerFiles>;
 
   /**
-   * Queues the job, already subscribed to its events: the first event cannot be missed. The subscription
-   * ends with the last event or with `signal`.
+   * Queues the job, already subscribed to its events: the first event cannot be missed. The
+   * subscription ends with the last event or with `signal`.
    *
-   * @throws {PlatformError} `unavailable` when Redis cannot be reached; `rate_limited` or `deadline_exceeded`
-   *   when the request is new and the queue too long for it
+   * @throws {PlatformError} `unavailable` when Redis cannot be reached; `rate_limited` or
+   *   `deadline_exceeded` when the request is new and the queue too long for it
    */
   submit(job: Job, signal: AbortSignal): Promise<AsyncIterable<LoggedEvent>>;
 
@@ -84,13 +84,22 @@ export interface Transport {
 
   request(id: RequestId): Promise<RequestState | null>;
 
-  /** Ends the request as soon as its worker hears of it. Idempotent. @returns its state, `null` if unknown */
+  /**
+   * Ends the request as soon as its worker hears of it. Idempotent. @returns its state, `null` if
+   * unknown
+   */
   cancel(id: RequestId): Promise<RequestState | null>;
 
-  /** Notes that a reader went away. @returns how many have, over all replicas; 0 for an unknown request */
+  /**
+   * Notes that a reader went away. @returns how many have, over all replicas; 0 for an unknown
+   * request
+   */
   noteLeft(id: RequestId): Promise<number>;
 
-  /** Cancels the request unless somebody, wherever connected, reads it, or has left since `numLeft` was told. */
+  /**
+   * Cancels the request unless somebody, wherever connected, reads it, or has left since `numLeft`
+   * was told.
+   */
   cancelUnread(id: RequestId, numLeft: number): Promise<void>;
 
   /** @throws {PlatformError} `unavailable` when Redis does not answer */

@@ -15,8 +15,8 @@ export interface RedisBinary {
 const PACKAGES = ['redis-server', 'redis-tools', 'libjemalloc2', 'liblzf1'];
 
 /**
- * A `redis-server` that starts: the one on PATH; else, on Debian and Ubuntu, its packages unpacked without
- * root below `cacheDir`.
+ * A `redis-server` that starts: the one on PATH; else, on Debian and Ubuntu, its packages unpacked
+ * without root below `cacheDir`.
  *
  * @throws {Error} saying how to install Redis on the system at hand
  */

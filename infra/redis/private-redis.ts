@@ -26,15 +26,15 @@ const PID_FILE = 'redis.pid';
 const READY = 'Ready to accept connections';
 
 /**
- * A killed server has lost nothing it said yes to: with `no`, every write reaches the kernel before its reply
- * leaves. (`everysec` puts writes off while it syncs; `always` would also survive a power failure, for 2 ms
- * and more of waiting in each turn of the server's loop.)
+ * A killed server has lost nothing it said yes to: with `no`, every write reaches the kernel before
+ * its reply leaves. (`everysec` puts writes off while it syncs; `always` would also survive a power
+ * failure, for 2 ms and more of waiting in each turn of the server's loop.)
  */
 const DURABLE = ['--appendonly', 'yes', '--appendfsync', 'no', '--save', ''];
 
 /**
- * Starts a Redis of our own on the loopback interface, with an append-only file. Disposing stops it and
- * waits until everything is on disk.
+ * Starts a Redis of our own on the loopback interface, with an append-only file. Disposing stops it
+ * and waits until everything is on disk.
  *
  * @throws {Error} saying why it did not start
  */
@@ -59,7 +59,8 @@ async function start(
   { dir, port, settings = [] }: PrivateRedisOptions & { readonly port: number },
 ): Promise<ChildProcess> {
   const where = ['--bind', '127.0.0.1', '--port', `${port}`, '--dir', dir, '--pidfile', PID_FILE];
-  // Its own process group: Ctrl-C reaches those who use it first, and they stop it when they are done.
+  // Its own process group: Ctrl-C reaches those who use it first, and they stop it when they are
+  // done.
   const child = spawn(binary.path, [...where, ...DURABLE, ...settings], {
     env: { ...process.env, ...binary.env },
     stdio: ['ignore', 'pipe', 'inherit'],

@@ -11,8 +11,9 @@ import { CompletionLogprobsEncoder, toChatLogprobs } from './logprobs.ts';
 export type ChoiceEvent = EchoEvent | TokensEvent;
 
 /**
- * Our reasons in OpenAI's words. A deadline is a limit that the client set, so it reads as `length`, which every
- * client knows. A cancel has no counterpart; only who uses our cancel route can meet `cancelled`.
+ * Our reasons in OpenAI's words. A deadline is a limit that the client set, so it reads as
+ * `length`, which every client knows. A cancel has no counterpart; only who uses our cancel route
+ * can meet `cancelled`.
  */
 const FINISH_REASON = {
   stop: 'stop',
@@ -39,7 +40,10 @@ export function toUsage(usage: Usage) {
   };
 }
 
-/** What every object about one request has in common. The id is the request's own: good for resume and cancel. */
+/**
+ * What every object about one request has in common. The id is the request's own: good for resume
+ * and cancel.
+ */
 export function toEnvelope(job: Job, objectName: string) {
   return {
     id: job.id,
@@ -55,9 +59,15 @@ export function toEnvelope(job: Job, objectName: string) {
 export interface ChunkEncoder {
   /** What opens the stream, before any event. */
   readonly opening: readonly object[];
-  /** Whether a chunk depends on those before it, so that a resumed stream must be encoded from the start. */
+  /**
+   * Whether a chunk depends on those before it, so that a resumed stream must be encoded from the
+   * start.
+   */
   readonly isStateful: boolean;
-  /** Exactly one chunk for a choice's event; for `done` the usage, if asked for. Errors are not chunks. */
+  /**
+   * Exactly one chunk for a choice's event; for `done` the usage, if asked for. Errors are not
+   * chunks.
+   */
   encode(event: RequestEvent): readonly object[];
 }
 

@@ -20,7 +20,8 @@ class Choice {
 /**
  * Folds a request's events into the one object of a plain answer.
  *
- * @throws {PlatformError} with the code of an `error` event; `worker_lost` when the events stop before the last
+ * @throws {PlatformError} with the code of an `error` event; `worker_lost` when the events stop
+ *   before the last
  */
 export async function collect(events: AsyncIterable<LoggedEvent>, job: Job): Promise<object> {
   const choices = Array.from({ length: numChoices(job) }, () => new Choice());

@@ -20,13 +20,19 @@ function toChatToken({ text, logprob, bytes }: TokenText) {
 export interface CompletionLogprobs {
   tokens: string[];
   token_logprobs: (number | null)[];
-  /** By token; the chosen one is there even when others are likelier. `null` where nothing was predicted. */
+  /**
+   * By token; the chosen one is there even when others are likelier. `null` where nothing was
+   * predicted.
+   */
   top_logprobs: (Record<string, number> | null)[];
   /** Where each token begins in the choice's text, in Unicode characters. */
   text_offset: number[];
 }
 
-/** Turns tokens to completion log-probabilities, counting characters from the beginning of the choice. */
+/**
+ * Turns tokens to completion log-probabilities, counting characters from the beginning of the
+ * choice.
+ */
 export class CompletionLogprobsEncoder {
   readonly #decoder = new TextDecoder();
   #numCharacters = 0;
@@ -56,7 +62,9 @@ function toTopByName(token: TokenLogprobs): Record<string, number> | null {
   return Object.fromEntries([...top, chosen]);
 }
 
-/** Its text; as OpenAI does, bytes that are no whole character are spelled out: `bytes:\xf0\x9f`. */
+/**
+ * Its text; as OpenAI does, bytes that are no whole character are spelled out: `bytes:\xf0\x9f`.
+ */
 function nameOf({ text, bytes }: TokenText): string {
   if (!text.includes('\ufffd')) return text;
   return `bytes:${bytes.map((byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join('')}`;

@@ -3,18 +3,19 @@ import { NOW_MS, type Script } from './scripts.ts';
 /**
  * The state of a batch is a hash:
  *
- * | field            | holds                                                                      |
- * | ---------------- | -------------------------------------------------------------------------- |
- * | spec             | what the client asked for                                                  |
- * | status           | as OpenAI names it                                                         |
- * | epoch            | number of the claim that may write                                         |
- * | numLines         | lines of the input, once it is validated                                   |
- * | nextLine, byteOffset, numCompleted, numFailed | what is read of the input and written of the results |
- * | outputBytes, errorBytes | length of what is written                                            |
- * | at:<status>      | when it came to this status, in ms                                         |
- * | errors           | what is wrong with the input                                               |
- * | outputFileId, errorFileId | files that are complete                                           |
- * | notified         | '1' once its end was handed over                                           |
+ * | field                     | holds                                    |
+ * | ------------------------- | ---------------------------------------- |
+ * | spec                      | what the client asked for                |
+ * | status                    | as OpenAI names it                       |
+ * | epoch                     | number of the claim that may write       |
+ * | numLines                  | lines of the input, once it is validated |
+ * | nextLine, byteOffset      | what is read of the input                |
+ * | numCompleted, numFailed   | what is written of the results           |
+ * | outputBytes, errorBytes   | length of what is written                |
+ * | at:<status>               | when it came to this status, in ms       |
+ * | errors                    | what is wrong with the input             |
+ * | outputFileId, errorFileId | files that are complete                  |
+ * | notified                  | '1' once its end was handed over         |
  */
 const ENTER = `${NOW_MS}
 local function enter(status)
@@ -74,8 +75,8 @@ return {'ok', ARGV[2]}`,
 /**
  * Writes results together with how far they reach: both or neither. Sent again, it writes nothing.
  *
- * KEYS state, output chunks, error chunks. ARGV epoch, ms when it is forgotten, next line, byte offset, completed,
- * failed, output, errors.
+ * KEYS state, output chunks, error chunks. ARGV epoch, ms when it is forgotten, next line, byte
+ * offset, completed, failed, output, errors.
  * @returns `ok`, `fenced` or `unknown`; the status
  */
 export const COMMIT_BATCH: Script = {
@@ -103,8 +104,8 @@ return {'ok', state[2]}`,
 /**
  * Ends a batch: its files become complete with it, for everybody at once.
  *
- * KEYS state, output chunks, output meta, error chunks, error meta. ARGV epoch, status, output file id, its meta, error
- * file id, its meta, ms when the files expire, errors of the input.
+ * KEYS state, output chunks, output meta, error chunks, error meta. ARGV epoch, status, output file
+ * id, its meta, error file id, its meta, ms when the files expire, errors of the input.
  * @returns as ENTER_BATCH
  */
 export const END_BATCH: Script = {

@@ -20,8 +20,8 @@ export function contextTokens(policy: SinkPolicy): number {
 }
 
 /**
- * The latest output tokens of a choice that a worker must find in the log to go on byte for byte; what came before
- * them has no part in what follows. Under `stop` that is all of them.
+ * The latest output tokens of a choice that a worker must find in the log to go on byte for byte;
+ * what came before them has no part in what follows. Under `stop` that is all of them.
  */
 export function tokensToResume(policy: ContextPolicy): number {
   return policy.type === 'stop' ? Infinity : policy.windowTokens + renewalTokens(policy);

@@ -4,8 +4,8 @@ import type { GenerationEnd } from './generation.ts';
 type Event = RequestEvent | GenerationEnd;
 
 /**
- * Adds `events` to those that wait to be written: tokens join the last waiting tokens of their choice, so
- * that what waits stays short however long it waits.
+ * Adds `events` to those that wait to be written: tokens join the last waiting tokens of their
+ * choice, so that what waits stays short however long it waits.
  *
  * With [choice 0 "a", choice 1 "b"] waiting, choice 0 "c" makes [choice 0 "ac", choice 1 "b"].
  */

@@ -7,7 +7,10 @@ const tokenTextSchema = z.object({
   /** Its text; bytes that are no whole character are replaced. */
   text: z.string(),
   bytes: z.array(z.int().min(0).max(255)),
-  /** Natural logarithm of softmax(logits), before temperature and filters; `null` for the first token of a prompt. */
+  /**
+   * Natural logarithm of softmax(logits), before temperature and filters; `null` for the first
+   * token of a prompt.
+   */
   logprob: z.number().nullable(),
 });
 
@@ -45,9 +48,9 @@ const proposerStatsSchema = z.object({
 export type ProposerStats = z.infer<typeof proposerStatsSchema>;
 
 /**
- * What a worker says about one request, in order: any number of `echo` and `tokens`, then exactly one
- * `done` or `error`. Nothing follows the last one. Of each choice, `echo` comes first, and the event with
- * a finish reason last.
+ * What a worker says about one request, in order: any number of `echo` and `tokens`, then exactly
+ * one `done` or `error`. Nothing follows the last one. Of each choice, `echo` comes first, and the
+ * event with a finish reason last.
  */
 export const eventSchema = z.discriminatedUnion('type', [
   z.object({
@@ -60,7 +63,9 @@ export const eventSchema = z.discriminatedUnion('type', [
     type: z.literal('tokens'),
     choice: z.int().nonnegative(),
     tokenIds: z.array(z.int().nonnegative()),
-    /** What these tokens add to the visible text; a half character or a possible stop string waits. */
+    /**
+     * What these tokens add to the visible text; a half character or a possible stop string waits.
+     */
     text: z.string(),
     logprobs: z.array(tokenLogprobsSchema).nullable(),
     finishReason: z.enum(FINISH_REASONS).nullable(),
@@ -94,8 +99,9 @@ export function isTerminal(event: RequestEvent): event is DoneEvent | ErrorEvent
 }
 
 /**
- * Where an event stands in its request's log: which claim wrote it, and its place, counted from 0 over all
- * claims. Written `<epoch>-<seq>`, as a Redis stream id and as the `id:` of a server-sent event.
+ * Where an event stands in its request's log: which claim wrote it, and its place, counted from 0
+ * over all claims. Written `<epoch>-<seq>`, as a Redis stream id and as the `id:` of a server-sent
+ * event.
  */
 export interface EventId {
   readonly epoch: number;

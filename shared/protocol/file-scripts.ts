@@ -1,9 +1,11 @@
 import type { Script } from './scripts.ts';
 
 /**
- * Makes room for a file among its tenant's, or sets what it takes once that is known. Forgets files that have expired.
+ * Makes room for a file among its tenant's, or sets what it takes once that is known. Forgets files
+ * that have expired.
  *
- * KEYS index, expiries, sizes. ARGV file id, bytes, ms when it expires, ms now, files and bytes a tenant may have.
+ * KEYS index, expiries, sizes. ARGV file id, bytes, ms when it expires, ms now, files and bytes a
+ * tenant may have.
  * @returns `ok`, or what there is too much of: `files` or `bytes`; then how many there would be
  */
 export const ADMIT_FILE: Script = {
@@ -32,8 +34,8 @@ return {'ok', files}`,
 };
 
 /**
- * Adds one piece to a file that is not complete. Sent again, it adds nothing. What is not added to for a while is
- * forgotten.
+ * Adds one piece to a file that is not complete. Sent again, it adds nothing. What is not added to
+ * for a while is forgotten.
  *
  * KEYS chunks, meta. ARGV number of the piece, ms to keep it until the next one, piece.
  * @returns 1, or 0 when the pieces before are gone or the file is complete

@@ -10,7 +10,9 @@ import type {
 
 /** How far a choice had come when its request was last interrupted. */
 export interface PublishedChoice {
-  /** Output tokens that the log holds, in order: all of them, or the last `tokensToResume` at least. */
+  /**
+   * Output tokens that the log holds, in order: all of them, or the last `tokensToResume` at least.
+   */
   readonly tokenIds: readonly TokenId[];
   /** Output tokens before them, which it held once. */
   readonly numTrimmed?: number;

@@ -1,8 +1,8 @@
 import type { Script } from './scripts.ts';
 
 /**
- * Where a request stands in its queue, whichever of BullMQ's two structures it is in: the list is served first, from
- * its right end, then the sorted set.
+ * Where a request stands in its queue, whichever of BullMQ's two structures it is in: the list is
+ * served first, from its right end, then the sorted set.
  *
  * KEYS waiting list, sorted set of prioritized jobs. ARGV request id.
  * @returns requests before it, or -1 when it does not wait

@@ -13,7 +13,9 @@ export const samplingSchema = z.object({
   minP: z.number().min(0).max(1),
   presencePenalty: z.number(),
   frequencyPenalty: z.number(),
-  /** 1 for none. Divides positive and multiplies negative logits of tokens seen in prompt or output. */
+  /**
+   * 1 for none. Divides positive and multiplies negative logits of tokens seen in prompt or output.
+   */
   repetitionPenalty: z.number().gt(0),
   /** Pairs of token id and what is added to its logit. */
   logitBias: z.array(z.tuple([z.int().nonnegative(), z.number()])),
@@ -39,8 +41,8 @@ export const JOB_CLASSES = ['interactive', 'batch'] as const;
 export type JobClass = (typeof JOB_CLASSES)[number];
 
 /**
- * What edge hands a worker: a request that was checked, counted in tokens and given its defaults, so
- * that nothing about its output depends on when or where it runs.
+ * What edge hands a worker: a request that was checked, counted in tokens and given its defaults,
+ * so that nothing about its output depends on when or where it runs.
  */
 export const jobSchema = z.object({
   version: z.literal(1),
@@ -48,7 +50,9 @@ export const jobSchema = z.object({
   tenant: z.custom<TenantId>((value) => typeof value === 'string'),
   endpoint: z.enum(['completions', 'chat']),
   model: z.string(),
-  /** Names the workers that give the same bytes: model digest, weight format, provider, processor. */
+  /**
+   * Names the workers that give the same bytes: model digest, weight format, provider, processor.
+   */
   fingerprint: z.string(),
   createdMs: z.number(),
   /** When the answer is no longer wanted; `null` for never. */
@@ -75,7 +79,9 @@ export const jobSchema = z.object({
   prediction: z.array(z.int().nonnegative()).nullable(),
   contextPolicy: contextPolicySchema,
   onDisconnect: z.enum(['cancel', 'continue']),
-  /** Its log can be read for at least so long after the end; absent for the worker's own retention. */
+  /**
+   * Its log can be read for at least so long after the end; absent for the worker's own retention.
+   */
   keepMs: z.int().nonnegative().optional(),
   /** Nobody waits for its answer: it is kept until it is asked for. */
   background: z.literal(true).optional(),
@@ -108,7 +114,10 @@ export function isUnbounded({ contextPolicy, maxTokens }: Job): boolean {
   return contextPolicy.type === 'sinks' && (maxTokens ?? Infinity) > UNBOUNDED_TOKENS;
 }
 
-/** Whether what happens to it goes to its outbox. The lines of a batch are told of together, by the batch. */
+/**
+ * Whether what happens to it goes to its outbox. The lines of a batch are told of together, by the
+ * batch.
+ */
 export function isNotified(job: Pick<Job, 'background' | 'webhook' | 'class'>): boolean {
   return job.webhook !== undefined || (job.background === true && job.class !== 'batch');
 }
@@ -117,7 +126,10 @@ export function numChoices(job: Pick<Job, 'prompts' | 'n'>): number {
   return job.prompts.length * job.n;
 }
 
-/** The seed of one choice: the request's own for the first of each prompt, so that n = 1 is the first of n. */
+/**
+ * The seed of one choice: the request's own for the first of each prompt, so that n = 1 is the
+ * first of n.
+ */
 export function choiceSeed(seed: number, choice: number): number {
   return (seed ^ Math.imul(choice, 0x9e3779b1)) >>> 0;
 }

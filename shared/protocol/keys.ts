@@ -4,7 +4,10 @@ import type { JobClass } from './job.ts';
 /** Where every name in Redis begins; another one keeps a second system apart in the same Redis. */
 export const DEFAULT_PREFIX = 'rivulet';
 
-/** One model as one kind of worker serves it. Its requests have a queue of their own, and those of a batch another. */
+/**
+ * One model as one kind of worker serves it. Its requests have a queue of their own, and those of a
+ * batch another.
+ */
 export interface QueueOf {
   readonly model: string;
   readonly fingerprint: string;
@@ -55,7 +58,9 @@ export class Keys {
     };
   }
 
-  /** BullMQ's `prefix` and queue name. Encoded, because a brace in a name would end the hash tag. */
+  /**
+   * BullMQ's `prefix` and queue name. Encoded, because a brace in a name would end the hash tag.
+   */
   queue(queue: QueueOf): { readonly prefix: string; readonly name: string } {
     const name = queue.class === 'batch' ? 'batch' : 'requests';
     return { prefix: `${this.prefix}:{${servedModelField(queue)}}`, name };
@@ -114,7 +119,10 @@ export class Keys {
     return `${this.prefix}:set-aside`;
   }
 
-  /** A file's pieces (list) and what is known of it once it is complete. Files of a batch share its hash tag. */
+  /**
+   * A file's pieces (list) and what is known of it once it is complete. Files of a batch share its
+   * hash tag.
+   */
   file(id: string): { readonly chunks: string; readonly meta: string } {
     const [, hex = '', kind = ''] = /^file-([0-9a-f]{32})(.*)$/.exec(id) ?? [];
     const tag = `${this.prefix}:{file:${hex}}`;
@@ -176,7 +184,10 @@ export class Keys {
     return `${this.prefix}:{webhooks}:outbox`;
   }
 
-  /** Sorted set of webhook ids by when they were given up, in ms; hash: webhook id -> what is known of it. */
+  /**
+   * Sorted set of webhook ids by when they were given up, in ms; hash: webhook id -> what is known
+   * of it.
+   */
   deadLettersOf(tenant: TenantId): { readonly index: string; readonly details: string } {
     const tag = `${this.prefix}:{jobs:${encodeURIComponent(tenant)}}`;
     return { index: `${tag}:dead-letters`, details: `${tag}:dead-letter-details` };

@@ -16,9 +16,11 @@ return ids`,
 };
 
 /**
- * Adds a notice to its tenant's events, once, however often it is handed over within the time it is remembered.
+ * Adds a notice to its tenant's events, once, however often it is handed over within the time it is
+ * remembered.
  *
- * KEYS events, webhook ids that were seen. ARGV webhook id, notice, events to keep, ms to remember an id.
+ * KEYS events, webhook ids that were seen. ARGV webhook id, notice, events to keep, ms to remember
+ * an id.
  * @returns 1 when it is new
  */
 export const ADD_NOTICE: Script = {
@@ -46,8 +48,8 @@ return 1`,
 };
 
 /**
- * Cuts the next piece of a request's output, so that whoever hands it over hands over the same. A piece is cut
- * only when the one before is handed over.
+ * Cuts the next piece of a request's output, so that whoever hands it over hands over the same. A
+ * piece is cut only when the one before is handed over.
  *
  * KEYS state. ARGV number of the piece, id of its last event, ms there must be since the last cut.
  * @returns 1 when this call cut it

@@ -1,6 +1,7 @@
 import { NOW_MS, type Script } from './scripts.ts';
 
-// Which workers live, what they serve and how fast. As in scripts.ts, all keys of a script share a hash tag.
+// Which workers live, what they serve and how fast. As in scripts.ts, all keys of a script share a
+// hash tag.
 
 /**
  * Says that a worker lives and what it serves.
@@ -39,12 +40,12 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])`,
 };
 
 /**
- * How long a queue is, and how fast it moves: by the workers that are alive, those that have measured
- * nothing yet taken for the mean of the others. Forgets the rates of those that are gone.
+ * How long a queue is, and how fast it moves: by the workers that are alive, those that have
+ * measured nothing yet taken for the mean of the others. Forgets the rates of those that are gone.
  *
  * KEYS waiting list of BullMQ, its sorted set of prioritized jobs, rates. ARGV priority.
- * @returns requests that wait, those of them that go before a new one of this priority, and requests
- *   finished a second, as text: 0 when nothing is measured
+ * @returns requests that wait, those of them that go before a new one of this priority, and
+ *   requests finished a second, as text: 0 when nothing is measured
  */
 export const QUEUE_LOAD: Script = {
   name: 'queue-load',

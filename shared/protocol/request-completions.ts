@@ -36,7 +36,10 @@ export interface CompletionRequest extends GenerationOptions {
   readonly topLogprobs: number | null;
 }
 
-/** @throws {PlatformError} `invalid_request` when fields contradict each other or the prompt is malformed */
+/**
+ * @throws {PlatformError} `invalid_request` when fields contradict each other or the prompt is
+ *   malformed
+ */
 export function toCompletionRequest(fields: z.infer<typeof completionSchema>): CompletionRequest {
   const prompts = parsePrompts(fields.prompt);
   const { n, best_of: bestOf } = fields;

@@ -67,7 +67,10 @@ const commonSchema = z.object(commonFields);
 
 type CommonFields = z.infer<typeof commonSchema>;
 
-/** What a request asks of any endpoint, in our own terms; `null` leaves the choice to the model's card. */
+/**
+ * What a request asks of any endpoint, in our own terms; `null` leaves the choice to the model's
+ * card.
+ */
 export interface GenerationOptions {
   readonly model: string;
   readonly n: number;

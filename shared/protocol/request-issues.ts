@@ -17,9 +17,11 @@ export function toParam(path: readonly PropertyKey[]): string {
 }
 
 /**
- * Parses with `schema`, and says of the first thing that is wrong what it is, where, and what the limit is.
+ * Parses with `schema`, and says of the first thing that is wrong what it is, where, and what the
+ * limit is.
  *
- * @throws {PlatformError} `invalid_request`; `unsupported_parameter` for a custom issue that says so in its params
+ * @throws {PlatformError} `invalid_request`; `unsupported_parameter` for a custom issue that says
+ *   so in its params
  */
 export function parseFields<Schema extends z.ZodType>(
   schema: Schema,

@@ -43,7 +43,8 @@ export interface ParsedJob extends ParsedRequest<GenerationRequest> {
 /**
  * Reads what `POST /v1/jobs` takes.
  *
- * @throws {PlatformError} `invalid_request` or `unsupported_parameter`, naming the field: `body.prompt`
+ * @throws {PlatformError} `invalid_request` or `unsupported_parameter`, naming the field:
+ *   `body.prompt`
  */
 export function parseJobRequest(value: unknown): ParsedJob {
   const { fields, ignored } = siftBody(value, jobFields);

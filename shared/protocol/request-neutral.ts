@@ -53,8 +53,8 @@ export interface SiftedBody {
  * Sorts a body's fields into those of `known`, those that ask for nothing, and those to be ignored.
  * `null` counts as absent everywhere.
  *
- * @throws {PlatformError} `invalid_request` when the body is no object, `unsupported_parameter` for a field of
- *   OpenAI's that asks for something we do not do
+ * @throws {PlatformError} `invalid_request` when the body is no object, `unsupported_parameter` for
+ *   a field of OpenAI's that asks for something we do not do
  */
 export function siftBody(body: unknown, known: Readonly<Record<string, unknown>>): SiftedBody {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {

@@ -131,7 +131,9 @@ export interface RequestScriptsOptions {
   readonly retentionMs: number;
 }
 
-/** A request that nobody claimed is forgotten after this long: its edge died before it was queued. */
+/**
+ * A request that nobody claimed is forgotten after this long: its edge died before it was queued.
+ */
 const UNCLAIMED_MS = 7 * 24 * 3_600_000;
 
 /** The transitions of a request, as typed calls of the scripts. */

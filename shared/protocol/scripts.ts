@@ -1,6 +1,7 @@
 /**
- * The Lua scripts both sides rely on: every change of a request's state is one of them. Each names all of
- * its keys in KEYS, and all of those share a hash tag, so that a Redis Cluster runs it on one node.
+ * The Lua scripts both sides rely on: every change of a request's state is one of them. Each names
+ * all of its keys in KEYS, and all of those share a hash tag, so that a Redis Cluster runs it on
+ * one node.
  *
  * The state is a hash:
  *
@@ -41,7 +42,9 @@ local function isEnded(status)
   return status ~= 'queued' and status ~= 'running'
 end`;
 
-/** Adds to the outbox of a request that somebody is told of, once for each transition, and says so. */
+/**
+ * Adds to the outbox of a request that somebody is told of, once for each transition, and says so.
+ */
 const NOTIFY = `
 local function notify(stateKey, outboxKey, what)
   local channel = redis.call('HGET', stateKey, 'notify')
@@ -51,7 +54,9 @@ local function notify(stateKey, outboxKey, what)
   redis.call('PUBLISH', channel, string.match(stateKey, '{(.-)}'))
 end`;
 
-/** `fence` answers with the reason why `epoch` may not write from `firstSeq` on, or with nothing. */
+/**
+ * `fence` answers with the reason why `epoch` may not write from `firstSeq` on, or with nothing.
+ */
 const WRITING = `
 local function fence(state, epoch, firstSeq)
   if not state[1] then return 'unknown' end
@@ -75,8 +80,8 @@ end`;
 /**
  * Makes a request known as `queued`, unless its id is already taken.
  *
- * KEYS state, outbox. ARGV job, ms to keep it if nobody ever claims it, ms to keep it at least after its end,
- * channel to tell of its outbox or empty.
+ * KEYS state, outbox. ARGV job, ms to keep it if nobody ever claims it, ms to keep it at least
+ * after its end, channel to tell of its outbox or empty.
  * @returns 1 when it is new, 0 when the id was known
  */
 export const CREATE: Script = {
@@ -92,13 +97,14 @@ return 1`,
 };
 
 /**
- * Raises the epoch: from here on only the claimer may write. A log that grew by ARGV[2] events since the
- * claims were last counted starts the count again, so that only claims that lead nowhere add up. A claim in a
- * row beyond ARGV[3] is not made, but for one who asks again with a greater number.
+ * Raises the epoch: from here on only the claimer may write. A log that grew by ARGV[2] events
+ * since the claims were last counted starts the count again, so that only claims that lead nowhere
+ * add up. A claim in a row beyond ARGV[3] is not made, but for one who asks again with a greater
+ * number.
  *
  * KEYS state, log, claims, outbox. ARGV worker id, events that count as progress, claims in a row.
- * @returns `claimed`, epoch, next seq, claims, job, cancel, ms it was queued before its first claim; or
- *   `suspect`; or `ended`; or `unknown`
+ * @returns `claimed`, epoch, next seq, claims, job, cancel, ms it was queued before its first
+ *   claim; or `suspect`; or `ended`; or `unknown`
  */
 export const CLAIM: Script = {
   name: 'claim',
@@ -127,12 +133,13 @@ return {'claimed', epoch, tonumber(state[2]), claims, state[5], state[6], starte
 };
 
 /**
- * Adds events to the log and tells those who listen. Sent again after a lost reply, it writes nothing
- * twice: what is already there is passed over.
+ * Adds events to the log and tells those who listen. Sent again after a lost reply, it writes
+ * nothing twice: what is already there is passed over.
  *
- * KEYS state, log, events channel. ARGV epoch, seq of the first event, PUBLISH or SPUBLISH, events...
- * @returns `ok`, next seq, cancel; or why it was refused: `fenced` (a later claim writes now), `ended`,
- *   `unknown`, `gap` (Redis has lost what this writer wrote)
+ * KEYS state, log, events channel. ARGV epoch, seq of the first event, PUBLISH or SPUBLISH,
+ * events...
+ * @returns `ok`, next seq, cancel; or why it was refused: `fenced` (a later claim writes now),
+ *   `ended`, `unknown`, `gap` (Redis has lost what this writer wrote)
  */
 export const APPEND: Script = {
   name: 'append',
@@ -171,8 +178,8 @@ return 1`,
 /**
  * Adds the last events and ends the request, for everybody at once.
  *
- * KEYS state, log, events channel, claims, outbox. ARGV epoch, seq of the first event, PUBLISH or SPUBLISH,
- * final status, ms to keep it from now on, events...
+ * KEYS state, log, events channel, claims, outbox. ARGV epoch, seq of the first event, PUBLISH or
+ * SPUBLISH, final status, ms to keep it from now on, events...
  * @returns as APPEND
  */
 export const FINISH: Script = {
@@ -197,11 +204,11 @@ return {'ok', nextSeq, state[4]}`,
 };
 
 /**
- * Ends a request that has said nothing yet, here and now, under an epoch of its own; asks the worker of any
- * other to end it, by a flag and by a message.
+ * Ends a request that has said nothing yet, here and now, under an epoch of its own; asks the
+ * worker of any other to end it, by a flag and by a message.
  *
- * KEYS state, log, events channel, claims, outbox. ARGV reason, PUBLISH or SPUBLISH, ms to keep it from now on,
- * cancels channel, request id, the events of a request cancelled before it began...
+ * KEYS state, log, events channel, claims, outbox. ARGV reason, PUBLISH or SPUBLISH, ms to keep it
+ * from now on, cancels channel, request id, the events of a request cancelled before it began...
  * @returns `ended`, `asked` or `unknown`
  */
 export const CANCEL: Script = {
@@ -241,8 +248,8 @@ return redis.call('HINCRBY', KEYS[1], 'left', 1)`,
 };
 
 /**
- * Gives a request back for another worker to claim. Its epoch goes up, so that nothing of the giver's
- * can follow; the claim is not counted.
+ * Gives a request back for another worker to claim. Its epoch goes up, so that nothing of the
+ * giver's can follow; the claim is not counted.
  *
  * KEYS state. ARGV epoch.
  * @returns 1, or 0 when the request was not the giver's

@@ -35,14 +35,18 @@ export interface ListHost {
 }
 
 /**
- * Hands over a notice that no script of a request has written, such as `batch.completed`. Safe against crashes when it
- * is pushed before what it says is marked as notified, and again for what is not marked: the id keeps it one.
+ * Hands over a notice that no script of a request has written, such as `batch.completed`. Safe
+ * against crashes when it is pushed before what it says is marked as notified, and again for what
+ * is not marked: the id keeps it one.
  */
 export async function pushNotice(host: ListHost, keys: Keys, notice: PushedNotice): Promise<void> {
   await push(host, keys, { type: 'notice', ...notice });
 }
 
-/** Asks for a delivery to be sent once more, under the id it had; within the hour, once for each nonce. */
+/**
+ * Asks for a delivery to be sent once more, under the id it had; within the hour, once for each
+ * nonce.
+ */
 export async function requestRedelivery(
   host: ListHost,
   keys: Keys,

@@ -12,8 +12,9 @@ const FORBIDDEN_IPV4 = new Set(['168.63.129.16']);
 const GLOBAL_IPV6 = ipaddr.IPv6.parseCIDR('2000::/3');
 
 /**
- * Whether a webhook must not be sent to an address: all but what is public and plainly so. Addresses that stand for
- * others (mapped, translated, tunnelled) are refused whatever they stand for.
+ * Whether a webhook must not be sent to an address: all but what is public and plainly so.
+ * Addresses that stand for others (mapped, translated, tunnelled) are refused whatever they stand
+ * for.
  *
  * @param text as a resolver gives it, or a URL's host; what is no address is forbidden
  */
@@ -31,8 +32,8 @@ export interface UrlRules {
 }
 
 /**
- * What is wrong with the URL of a webhook as far as can be seen without asking a resolver; what its name resolves to
- * is checked when it is connected to.
+ * What is wrong with the URL of a webhook as far as can be seen without asking a resolver; what its
+ * name resolves to is checked when it is connected to.
  *
  * @returns `null` for nothing; else what to say after the name of the field
  */

@@ -29,7 +29,10 @@ interface Outcome extends Plan {
   readonly numIds: number;
 }
 
-/** A batch through the whole service while its runner is killed: its memory, its speed, and that nothing is lost. */
+/**
+ * A batch through the whole service while its runner is killed: its memory, its speed, and that
+ * nothing is lost.
+ */
 export async function run({ isQuick, cacheDir, rest }: BenchOptions): Promise<BenchResult> {
   const numLines = optionOf(rest, 'lines') ?? (isQuick ? 300 : 50_000);
   const numKills = optionOf(rest, 'kills') ?? (isQuick ? 1 : 3);

@@ -2,9 +2,13 @@
 export interface BenchOptions {
   /** Shows in seconds that everything runs; its numbers mean nothing. */
   readonly isQuick: boolean;
-  /** Interleaved repetitions; medians are taken over them. `null` for the benchmark's own choice. */
+  /**
+   * Interleaved repetitions; medians are taken over them. `null` for the benchmark's own choice.
+   */
   readonly rounds: number | null;
-  /** Of the engine where it runs in the benchmark's own process; a worker takes NUM_THREADS as ever. */
+  /**
+   * Of the engine where it runs in the benchmark's own process; a worker takes NUM_THREADS as ever.
+   */
   readonly numThreads: number;
   readonly cacheDir: string;
   /** Arguments that only this benchmark knows. */

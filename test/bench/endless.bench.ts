@@ -27,9 +27,11 @@ const SINK_TOKENS = 4;
 /**
  * Reads texts without end behind attention sinks, beside the other ways there are.
  *
- * `--option FILE` or `DIR` names texts, `tokens=N` how much of them is read (again from the begin, if they end before),
- * `single=N` how many of each 10,000 are read one at a time, `sampled=N` how many are recomputed, `every=N`
- * in which of the stretches, `window=N` how much is read with a window alone, too, `log=FILE` where every stretch is noted as it comes, and `from=FILE` such a file to sum up in place of measuring.
+ * `--option FILE` or `DIR` names texts, `tokens=N` how much of them is read (again from the begin,
+ * if they end before), `single=N` how many of each 10,000 are read one at a time, `sampled=N` how
+ * many are recomputed, `every=N` in which of the stretches, `window=N` how much is read with a
+ * window alone, too, `log=FILE` where every stretch is noted as it comes, and `from=FILE` such a
+ * file to sum up in place of measuring.
  */
 export async function run(options: BenchOptions): Promise<BenchResult> {
   const setting = (name: string) =>
@@ -111,7 +113,8 @@ function encode(
   const files = rest.filter((each) => !each.includes('=')).flatMap(filesOf);
   const texts =
     files.length > 0 ? files.map((path) => readFileSync(path, 'utf8')) : [prompts.join('\n')];
-  const tokenizer = createTokenizer(tokenizerFiles); // which remembers much, and goes with this call
+  // It remembers much, and goes with this call.
+  const tokenizer = createTokenizer(tokenizerFiles);
   const encoded = texts.map((text) => tokenizer.encode(text, { addSpecialTokens: false }));
   const numDistinct = encoded.reduce((sum, tokenIds) => sum + tokenIds.length, 0);
   return { text: joined(encoded, bosTokenId, length), numDistinct };

@@ -57,7 +57,10 @@ interface Rounds {
   readonly steps: StepTime[];
 }
 
-/** Tokens per second of the engine, where its time goes, and the same weights in node-llama-cpp beside it. */
+/**
+ * Tokens per second of the engine, where its time goes, and the same weights in node-llama-cpp
+ * beside it.
+ */
 export async function run(options: BenchOptions): Promise<BenchResult> {
   const size: Size = {
     rounds: options.isQuick ? 1 : (options.rounds ?? 5),

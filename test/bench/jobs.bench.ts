@@ -38,7 +38,9 @@ function sizesOf({ isQuick, rounds }: BenchOptions): Sizes {
   return { numJobs: 1000, numLines: 20_000, durationMs: 10_000, rounds: rounds ?? 3 };
 }
 
-/** Jobs through the whole service to a receiver of webhooks, and what a batch costs those who wait. */
+/**
+ * Jobs through the whole service to a receiver of webhooks, and what a batch costs those who wait.
+ */
 export async function run(options: BenchOptions): Promise<BenchResult> {
   const sizes = sizesOf(options);
   const accepted = await measureJobs(options, sizes);
@@ -208,7 +210,8 @@ function besideTable(label: string, measured: readonly Beside[]): Table {
 }
 
 function besideTarget(label: string, measured: readonly Beside[]): Target {
-  // Whoever is slower comes less far, and the prompts of those that only one answered may be longer.
+  // Whoever is slower comes less far, and the prompts of those that only one answered may be
+  // longer.
   const ratios = measured.map(({ alone, beside }) => {
     const [aloneMs, besideMs] = commonFirstTokenMs(alone, beside);
     return besideMs / aloneMs;

@@ -6,8 +6,8 @@ import type { Benchmark } from './benchmark.ts';
 import { describeRun, formatResult, record } from './report.ts';
 
 /**
- * `npm run bench -- <name>... [--quick] [--rounds N] [--threads N] [--record] [--option X]...`: measures, prints a
- * table and, last, one line of JSON.
+ * `npm run bench -- <name>... [--quick] [--rounds N] [--threads N] [--record] [--option X]...`:
+ * measures, prints a table and, last, one line of JSON.
  */
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({

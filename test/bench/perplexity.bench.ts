@@ -24,8 +24,9 @@ interface Text {
 }
 
 /**
- * How much worse the formats predict text than fp32 does. `--option` names a text file, `model=DIR` another
- * model than the embedded pair; without a text, the story openings that ship with the tests.
+ * How much worse the formats predict text than fp32 does. `--option` names a text file, `model=DIR`
+ * another model than the embedded pair; without a text, the story openings that ship with the
+ * tests.
  */
 export async function run({
   rest,

@@ -33,7 +33,10 @@ interface Measured {
   readonly waste: number;
 }
 
-/** Time to first token with a prefix that was computed before, and without; what the memory for it is used for. */
+/**
+ * Time to first token with a prefix that was computed before, and without; what the memory for it
+ * is used for.
+ */
 export async function run({
   isQuick,
   rounds,

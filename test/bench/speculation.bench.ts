@@ -29,13 +29,19 @@ const LENGTHS = [1, 0.5, 0.75, 0.25, 1];
 
 interface Pair {
   readonly label: string;
-  /** Longest answers: those of a quick model are long, since passes of a tenth of a second tell only noise. */
+  /**
+   * Longest answers: those of a quick model are long, since passes of a tenth of a second tell only
+   * noise.
+   */
   readonly maxTokens: number;
   readonly targetDir: string;
   readonly draftDir: string;
 }
 
-/** Real text and repetition, `auto`, draft model and lookup against plain decoding, per weight format. */
+/**
+ * Real text and repetition, `auto`, draft model and lookup against plain decoding, per weight
+ * format.
+ */
 export async function run(options: BenchOptions): Promise<BenchResult> {
   const { values } = parseArgs({
     args: options.rest.map((option) => `--${option}`),

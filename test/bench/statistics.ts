@@ -1,6 +1,9 @@
 import { invariant } from '../../shared/assert.ts';
 
-/** @param p 0 to 1 @returns the value under which a fraction `p` lies, between neighbors in proportion */
+/**
+ * @param p 0 to 1 @returns the value under which a fraction `p` lies, between neighbors in
+ *   proportion
+ */
 export function quantile(values: readonly number[], p: number): number {
   invariant(values.length > 0, 'a quantile of nothing');
   const sorted = [...values].sort((a, b) => a - b);

@@ -52,7 +52,9 @@ export class Adversary {
     this.#countByHarm.set(harm, (this.#countByHarm.get(harm) ?? 0) + 1);
   }
 
-  /** Waits until everything that was killed serves again. @throws {Error} when something does not */
+  /**
+   * Waits until everything that was killed serves again. @throws {Error} when something does not
+   */
   async settle(): Promise<void> {
     while (this.#recoveries.size > 0) await Promise.allSettled(this.#recoveries);
     if (this.#failures.length > 0) throw new AggregateError(this.#failures, 'not all came back');

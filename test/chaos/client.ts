@@ -25,7 +25,10 @@ export interface ClientOptions {
   readonly patienceMs: number;
 }
 
-/** Sends a request and sees it through, as a good client does: retries with one key, resumes streams. */
+/**
+ * Sends a request and sees it through, as a good client does: retries with one key, resumes
+ * streams.
+ */
 export async function follow(
   { path, body }: ChaosRequest,
   key: string,
@@ -155,7 +158,10 @@ class Following {
     this.#frames.push({ id, data });
   }
 
-  /** Ids count from 0 without a gap, over all claims; a chat's first chunks come before them, with epoch 0. */
+  /**
+   * Ids count from 0 without a gap, over all claims; a chat's first chunks come before them, with
+   * epoch 0.
+   */
   #count(id: string): void {
     this.#lastId = id;
     const [epoch, seq] = id.split('-').map(Number);

@@ -65,7 +65,8 @@ export async function openCluster(size: ClusterSize): Promise<Cluster> {
       PORT: `${edgePort}`,
       HOST: '127.0.0.1',
       REDIS_URL: await urlOfRedis(),
-      DISCONNECT_GRACE_MS: '25000', // the adversary keeps clients from coming back for longer than usual
+      // The adversary keeps clients from coming back for longer than usual.
+      DISCONNECT_GRACE_MS: '25000',
       ALLOW_INSECURE_WEBHOOKS: 'true',
     };
     const script = 'edge/node.ts';

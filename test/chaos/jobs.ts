@@ -58,7 +58,9 @@ export interface JobsReport {
   readonly notices_misled: number;
 }
 
-/** Jobs with webhooks: submitted while the adversary does its work, and accounted for afterwards. */
+/**
+ * Jobs with webhooks: submitted while the adversary does its work, and accounted for afterwards.
+ */
 export class ChaosJobs {
   readonly #options: JobsOptions;
   readonly #submitted: Submitted[] = [];
@@ -96,7 +98,9 @@ export class ChaosJobs {
     this.#submitted.push({ id: String(job.id), request, answer, conduct });
   }
 
-  /** Waits until every job has ended and every notice is taken or given up, or until patience is. */
+  /**
+   * Waits until every job has ended and every notice is taken or given up, or until patience is.
+   */
   async account(): Promise<JobsReport> {
     const deadlineMs = performance.now() + this.#options.patienceMs;
     const ended = new Map<string, Ended>();

@@ -24,8 +24,8 @@ interface Expected {
 }
 
 /**
- * `npm run chaos -- --kills N [--seed S] [--requests R] [--jobs J]`: kills, cuts and delays, and compares every byte.
- * With jobs, every notice of every job is accounted for as well.
+ * `npm run chaos -- --kills N [--seed S] [--requests R] [--jobs J]`: kills, cuts and delays, and
+ * compares every byte. With jobs, every notice of every job is accounted for as well.
  */
 async function main(): Promise<void> {
   const { values } = parseArgs({

@@ -16,13 +16,19 @@ export interface ProcessOptions {
   readonly readyLine: RegExp;
 }
 
-/** A process that finds no Redis says so and ends; whoever looks after it starts it again, as compose.yaml asks. */
+/**
+ * A process that finds no Redis says so and ends; whoever looks after it starts it again, as
+ * compose.yaml asks.
+ */
 const MAX_STARTS = 10;
 const BETWEEN_STARTS_MS = 500;
 /** Longer than any grace, and than a busy machine makes of it. */
 const GONE_WITHIN_MS = 30_000;
 
-/** A process of the service that is killed and started again, always under the same name and environment. */
+/**
+ * A process of the service that is killed and started again, always under the same name and
+ * environment.
+ */
 export class Victim implements AsyncDisposable {
   readonly #options: ProcessOptions;
   readonly #doomed = new WeakSet<ChildProcess>();

@@ -11,8 +11,9 @@ import {
 } from '../support/receivers.ts';
 
 /**
- * What receivers do with what they get, each as often as it stands here: `moody` answers 500, drops, hangs and takes in
- * turns; `away` drops all at first, for what stands for an hour, and takes all then.
+ * What receivers do with what they get, each as often as it stands here: `moody` answers 500,
+ * drops, hangs and takes in turns; `away` drops all at first, for what stands for an hour, and
+ * takes all then.
  */
 export const CONDUCTS = [
   ...['well', 'well', 'well', 'well', 'well', 'moody', 'moody', 'away', 'away'],

@@ -9,7 +9,10 @@ const path = '/v1/completions';
 const body = { model: storiesCard.name, prompt: 'Once upon a time', max_tokens: 8 };
 const never = new AbortController().signal;
 
-/** An app with requests in the queue that nobody takes, and the rate at which they would be finished. */
+/**
+ * An app with requests in the queue that nobody takes, and the rate at which they would be
+ * finished.
+ */
 async function openBusyEdge(numQueued: number, ratePerSecond: number) {
   const edge = createTestEdge(null);
   edge.transport.setRate(storiesCard, ratePerSecond);

@@ -41,7 +41,8 @@ describe('npm run bench', () => {
     expect(benchmark).toBe('engine');
     expect(targets.map(({ aim }) => aim)).toEqual(['>= 1.3', '< 0.1']);
     for (const { value } of targets) expect(value).toBeGreaterThan(0);
-    expect(notes.join()).toMatch(/3[0-4] of 34 texts/); // its cache is float16, so a near tie may fall otherwise
+    // Its cache is float16, so a near tie may fall otherwise.
+    expect(notes.join()).toMatch(/3[0-4] of 34 texts/);
   });
 
   it('measures the service beside the engine alone', async () => {

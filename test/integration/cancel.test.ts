@@ -118,7 +118,9 @@ async function openBoth(first: object, second: object) {
   return { firstId: firstId!, secondId: secondId!, first: answers[0]!, second: answers[1]! };
 }
 
-/** Cancels and waits until the engine was told, which does nothing about it before its next step. */
+/**
+ * Cancels and waits until the engine was told, which does nothing about it before its next step.
+ */
 async function tell(id: RequestId): Promise<void> {
   await cancel(id);
   await vi.waitFor(() => expect(engine.cancelled).toContain(id));

@@ -126,7 +126,10 @@ describe('the first three tokens, drafted by a model that disagrees', () => {
     });
   }
 
-  /** Draws with the seeds from 0 on. @returns how often each of `triples` came, and the acceptance rate */
+  /**
+   * Draws with the seeds from 0 on. @returns how often each of `triples` came, and the acceptance
+   * rate
+   */
   async function draw(drawing: Drawing, sampling: SamplingParams) {
     const driver = openEngine(drawing);
     const counts = triples.map(() => 0);

@@ -19,7 +19,10 @@ it('takes a command that came in the middle of a step before the next', async ()
     prefixCacheBytes: 0,
     speculation: { draftModelDir: null, proposers: [], maxDraftTokens: 0 },
   });
-  /** Asks for an end a while after the first token, when the second is computed. @returns tokens of each row */
+  /**
+   * Asks for an end a while after the first token, when the second is computed. @returns tokens of
+   * each row
+   */
   function cancelledAtOnce(): Promise<number> {
     const { promise, resolve } = Promise.withResolvers<number>();
     const prompts = Array.from({ length: NUM_ROWS }, (_, i) => [1, 3 + i]);

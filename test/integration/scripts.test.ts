@@ -1,9 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { z } from 'zod';
 import { createRequestId, type RequestId } from '../../shared/ids.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
 import { type ClaimReply, RequestScripts } from '../../shared/protocol/request-scripts.ts';
-import { NOW_MS } from '../../shared/protocol/scripts.ts';
 import { openTestRedis, type TestRedis } from '../support/redis.ts';
 
 const keys = new Keys('test');
@@ -41,40 +39,6 @@ async function logOf(id: RequestId): Promise<string> {
 function field(id: RequestId, name: string): Promise<string | null> {
   return redis.client.hget(keys.request(id).state, name);
 }
-
-describe('the time of a script', () => {
-  it('is that of Redis, and the same until its end', async () => {
-    const lua = `${NOW_MS}
-      local first = nowMs()
-      for i = 1, 2000000 do end -- some milliseconds
-      return {first, nowMs(), redis.call('TIME')[1]}`;
-    const [first, second, seconds] = z
-      .tuple([z.number(), z.number(), z.coerce.number()])
-      .parse(await redis.client.eval(lua, 0));
-
-    expect(second).toBe(first);
-    expect(Math.abs(first - seconds * 1000)).toBeLessThan(2000);
-  });
-});
-
-describe('create', () => {
-  it('makes a request known once, and keeps the first job', async () => {
-    const id = createRequestId();
-
-    expect(await scripts.create(id, 'first')).toBe(true);
-    expect(await scripts.create(id, 'second')).toBe(false);
-    expect(await field(id, 'job')).toBe('first');
-    expect(await field(id, 'status')).toBe('queued');
-  });
-
-  it('is new to exactly one of many at once', async () => {
-    const id = createRequestId();
-    const replies = await Promise.all(
-      Array.from({ length: 20 }, () => scriptsOf(redis.connect()).create(id, 'job')),
-    );
-    expect(replies.filter((isNew) => isNew)).toHaveLength(1);
-  });
-});
 
 describe('claim', () => {
   it('raises the epoch, tells the length of the log and hands over the job', async () => {

@@ -42,7 +42,9 @@ const open = (modelDir: string, setting: Setting = PLAIN) =>
 
 describeSinks('the stories pair', () => openStoriesPair(directory));
 
-/** Logits after each token but the sinks, from scratch: one context after the other, each by itself. */
+/**
+ * Logits after each token but the sinks, from scratch: one context after the other, each by itself.
+ */
 function expectedLogits(
   { config, tensors }: { readonly config: ConfigJson; readonly tensors: Tensors },
   tokenIds: readonly number[],
@@ -160,7 +162,8 @@ describe('the embedded target behind sinks', () => {
 describe('bits behind sinks', () => {
   const policy = sinks(4, 60); // begun anew after 544 tokens
   const grouped = join(directory, 'grouped');
-  const inParts = { weightFormat: 'fp32', numThreads: 4 } as const; // groups of heads are cut for them
+  // Groups of heads are cut for so many threads.
+  const inParts = { weightFormat: 'fp32', numThreads: 4 } as const;
 
   it.each<Setting>(WEIGHT_FORMATS.map((weightFormat) => ({ weightFormat, numThreads: 2 })))(
     'are the same however the text is cut: the embedded target, %j',

@@ -130,7 +130,8 @@ describe('a client that does not read', () => {
     const frames = parseFrames(await (await other).text());
     expect(frames.filter(({ data }) => data.choices?.[0]?.text)).toHaveLength(NUM_TOKENS - 1);
     await vi.waitFor(async () => expect((await transport.request(id))?.status).toBe('succeeded'));
-    // All is generated. The edge has sent what the sockets take, and holds a buffer, a page and a frame.
+    // All is generated. The edge has sent what the sockets take, and holds a buffer, a page and a
+    // frame.
     const numBytes = NUM_TOKENS * TOKEN_LENGTH;
     expect(socket.bytesWritten).toBeLessThan(numBytes / 2);
     expect(socket.writableLength).toBeLessThan(2 * TOKEN_LENGTH);

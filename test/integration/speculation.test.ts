@@ -18,7 +18,10 @@ const PROPOSERS: readonly ProposerName[] = [
 ];
 const LENGTHS = [0, 1, 2, 3, 4, 5, 6, 7, 8];
 
-/** `RIVULET_FULL=1`: every style in every cell, twice, rather than as many requests as a cell has rows. */
+/**
+ * `RIVULET_FULL=1`: every style in every cell, twice, rather than as many requests as a cell has
+ * rows.
+ */
 const isFull = process.env.RIVULET_FULL === '1';
 const MINUTE_MS = 60_000;
 

@@ -49,9 +49,10 @@ function relativeError(actual: readonly number[], expected: readonly number[]): 
 }
 
 /**
- * Half again what is measured, alike for all architectures: rounding to 127 steps of a row's or block's greatest
- * magnitude, four times or so the usual, is off by 0.7 percent of the usual number, and by 16 times that with 8 steps;
- * random models of this width carry it on fivefold. A scale, block or order gone wrong gives 1.
+ * Half again what is measured, alike for all architectures: rounding to 127 steps of a row's or
+ * block's greatest magnitude, four times or so the usual, is off by 0.7 percent of the usual
+ * number, and by 16 times that with 8 steps; random models of this width carry it on fivefold. A
+ * scale, block or order gone wrong gives 1.
  */
 const RANDOM_TOLERANCES = { int8: 0.06, q8: 0.06, q4: 0.45 } as const;
 const TRAINED_TOLERANCES = { int8: 0.035, q8: 0.03, q4: 0.25 } as const;

@@ -1,7 +1,7 @@
 import { type Mutant, patchesOf } from './mutant.ts';
 
 const REST_TESTS = ['test/worker/speculative/rest.test.ts'];
-const BLAME_TESTS = ['test/integration/consumer.test.ts'];
+const BLAME_TESTS = ['test/integration/last-tries.test.ts'];
 
 const rest = patchesOf('worker/speculative/rest.ts');
 const run = patchesOf('worker/queue/request-run.ts');

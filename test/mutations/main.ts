@@ -2,8 +2,9 @@ import { MUTANTS } from './mutants.ts';
 import { Workspace } from './workspace.ts';
 
 /**
- * `npm run mutations`: breaks verifiers, caches, drafters, samplers, webhooks and accounts one way after
- * the other, in a copy of the sources, and says which of them the tests catch. Fails when one survives.
+ * `npm run mutations`: breaks verifiers, caches, drafters, samplers, webhooks and accounts one way
+ * after the other, in a copy of the sources, and says which of them the tests catch. Fails when one
+ * survives.
  */
 const startMs = performance.now();
 using workspace = new Workspace();

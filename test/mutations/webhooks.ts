@@ -6,7 +6,7 @@ const UNIT_TESTS = [
   'test/worker/webhooks/retry-schedule.test.ts',
   'test/worker/webhooks/signature.test.ts',
 ];
-const TESTS = ['test/integration/webhooks.test.ts'];
+const TESTS = ['test/integration/webhooks.test.ts', 'test/integration/webhook-retries.test.ts'];
 
 const send = patchesOf('worker/webhooks/send.ts');
 const target = patchesOf('worker/webhooks/target.ts');

@@ -16,17 +16,22 @@ function watch<Value>(wait: Promise<Value>): { result: Value | null } {
   return watched;
 }
 
+/** A wait begun now gets its whole time, and no more. */
+async function expectWholeTime(clock: IdleClock): Promise<void> {
+  const wait = watch(clock.orIdle(never));
+  await vi.advanceTimersByTimeAsync(IDLE_MS - 1);
+  expect(wait.result).toBe(null);
+  await vi.advanceTimersByTimeAsync(1);
+  expect(wait.result).toBe(IDLE);
+}
+
 describe('IdleClock', () => {
   it('gives what a promise gives in time, and IDLE otherwise', async () => {
     const clock = new IdleClock(IDLE_MS);
     expect(await clock.orIdle(Promise.resolve('soon'))).toBe('soon');
     await expect(clock.orIdle(Promise.reject(new Error('soon')))).rejects.toThrow('soon');
 
-    const late = watch(clock.orIdle(never));
-    await vi.advanceTimersByTimeAsync(IDLE_MS - 1);
-    expect(late.result).toBe(null);
-    await vi.advanceTimersByTimeAsync(1);
-    expect(late.result).toBe(IDLE);
+    await expectWholeTime(clock);
   });
 
   it('gives each wait its whole time', async () => {
@@ -38,11 +43,15 @@ describe('IdleClock', () => {
       first.resolve('news');
       expect(await wait).toBe('news');
     }
-    const last = watch(clock.orIdle(never));
-    await vi.advanceTimersByTimeAsync(IDLE_MS - 1);
-    expect(last.result).toBe(null);
-    await vi.advanceTimersByTimeAsync(1);
-    expect(last.result).toBe(IDLE);
+    await expectWholeTime(clock);
+  });
+
+  it('does not mind when the time of day is set', async () => {
+    const clock = new IdleClock(IDLE_MS);
+    const wait = watch(clock.orIdle(never));
+    vi.setSystemTime(Date.now() - 3_600_000);
+    await vi.advanceTimersByTimeAsync(IDLE_MS);
+    expect(wait.result).toBe(IDLE);
   });
 
   it('waits again for what did not come in time', async () => {

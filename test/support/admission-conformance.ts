@@ -12,7 +12,10 @@ function withTimeout(seconds: number): Pick<Job, 'createdMs' | 'deadlineMs'> {
   return { createdMs, deadlineMs: createdMs + 1000 * seconds };
 }
 
-/** Whom every transport must refuse, and when it says to come back. Nobody takes anything off the queues. */
+/**
+ * Whom every transport must refuse, and when it says to come back. Nobody takes anything off the
+ * queues.
+ */
 export function describeAdmission(
   name: string,
   open: (maxQueued: number) => Promise<TransportHarness>,
@@ -28,7 +31,10 @@ export function describeAdmission(
     });
     afterAll(() => harness[Symbol.asyncDispose]());
 
-    /** A queue of its own whose workers finish so many requests a second, with `numQueued` requests in it. */
+    /**
+     * A queue of its own whose workers finish so many requests a second, with `numQueued` requests
+     * in it.
+     */
     async function fill(numQueued: number, ratePerSecond = 0) {
       numQueues += 1;
       const fingerprint = `queue-${numQueues}`;

@@ -12,7 +12,9 @@ export interface BatchRunner extends AsyncDisposable {
   stop(signal: 'SIGTERM' | 'SIGKILL'): Promise<number | null>;
 }
 
-/** `npm run batches` as a process of its own, which is quick to find a batch that lost its runner. */
+/**
+ * `npm run batches` as a process of its own, which is quick to find a batch that lost its runner.
+ */
 export async function startBatchRunner(
   redisUrl: string,
   env: Readonly<Record<string, string>> = {},

@@ -4,13 +4,16 @@ export interface CellCount {
   readonly expected: number;
 }
 
-/** Cells with fewer expected are too few for the statistic's distribution; they are counted as one. */
+/**
+ * Cells with fewer expected are too few for the statistic's distribution; they are counted as one.
+ */
 const MIN_EXPECTED = 5;
 
 /**
  * Pearson's test of counts against what they are expected to be.
  *
- * @returns the probability that counts deviate as much as these or more, when the expectation is right
+ * @returns the probability that counts deviate as much as these or more, when the expectation is
+ *   right
  */
 export function chiSquareP(cells: readonly CellCount[]): number {
   const large = cells.filter(({ expected }) => expected >= MIN_EXPECTED);
@@ -29,8 +32,8 @@ export function chiSquareP(cells: readonly CellCount[]): number {
 }
 
 /**
- * Q(a, x), the regularized upper incomplete gamma function: by its series below a + 1, else by its continued
- * fraction (Abramowitz and Stegun, 6.5.29 and 6.5.31).
+ * Q(a, x), the regularized upper incomplete gamma function: by its series below a + 1, else by its
+ * continued fraction (Abramowitz and Stegun, 6.5.29 and 6.5.31).
  */
 export function upperGamma(a: number, x: number): number {
   if (x <= 0) return 1;

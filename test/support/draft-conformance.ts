@@ -7,7 +7,9 @@ import { EngineDriver, foldChoices } from './engine-driver.ts';
 import { createErraticSpeculator, createSpeculator, errAt, type ModelPair } from './model-pair.ts';
 import { draftedTokens, jobOfCase, outcomeOf, STYLES } from './speculation-cases.ts';
 
-/** Whether a job's last token was a drafted one: all other steps end with a token of the target's. */
+/**
+ * Whether a job's last token was a drafted one: all other steps end with a token of the target's.
+ */
 function hasEndedInside(driver: EngineDriver, job: Job): boolean {
   const numSteps = driver.eventsOf(job).length - 1;
   const { tokenIds } = outcomeOf(driver, job);

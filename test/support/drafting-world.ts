@@ -38,7 +38,10 @@ export function trueCallMs(format: WeightFormat, numRows: number, numNewTokens: 
 
 /** What a sequence is like at some time. */
 export interface Regime {
-  /** How often the target agrees with the draft model's token at each place; the last holds for all after. */
+  /**
+   * How often the target agrees with the draft model's token at each place; the last holds for all
+   * after.
+   */
   readonly draftAcceptance: readonly number[];
   /** How sure the draft model says it is, where that is not how often it is right. */
   readonly claimed?: number;
@@ -65,7 +68,10 @@ interface SimulatedSequence {
   length: number;
 }
 
-/** A worker's steps without the models: calls take what they took when measured, drafts fare as a regime says. */
+/**
+ * A worker's steps without the models: calls take what they took when measured, drafts fare as a
+ * regime says.
+ */
 export class DraftingWorld {
   readonly #options: WorldOptions;
   numTokens = 0;

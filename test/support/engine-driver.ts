@@ -12,7 +12,8 @@ import { DEFAULT_QUANTUM_TOKENS } from '../../worker/engine/scheduler.ts';
 import type { Speculator } from '../../worker/engine/speculator.ts';
 import type { ModelRunner } from '../../worker/model/runner.ts';
 import { PLAIN_PARAMS } from './plain-sampling.ts';
-import { describeTinyToken, EOS, TinyModel, tinyTokenBytes } from './tiny-model.ts';
+import { TinyModel } from './tiny-model.ts';
+import { describeTinyToken, EOS, tinyTokenBytes } from './tiny-tokens.ts';
 
 /** A completion of one prompt, greedy, as the engine gets it. */
 export function engineJob(fields: Partial<Job> = {}): Job {

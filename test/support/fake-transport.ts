@@ -17,7 +17,10 @@ import { type JobHost, MemoryJobs } from './memory-jobs.ts';
 import { appendTo, type Entry, endUnbegun, FINAL, readLog } from './memory-log.ts';
 import { MemoryBatches, MemoryFiles } from './memory-stores.ts';
 
-/** Plays the worker for one request: appends events, the last one included, unless `signal` aborts first. */
+/**
+ * Plays the worker for one request: appends events, the last one included, unless `signal` aborts
+ * first.
+ */
 export type Play = (
   job: Job,
   append: (event: RequestEvent) => void,
@@ -25,8 +28,8 @@ export type Play = (
 ) => void | Promise<void>;
 
 /**
- * Queue, event log and registry in memory, with the semantics of the real ones. Also the worker's side: `claim` and
- * `append`, by hand or by a `Play` that starts with each submitted job.
+ * Queue, event log and registry in memory, with the semantics of the real ones. Also the worker's
+ * side: `claim` and `append`, by hand or by a `Play` that starts with each submitted job.
  */
 export class FakeTransport implements Transport {
   readonly files = new MemoryFiles(() => this.ping());

@@ -7,8 +7,8 @@ type Vector = Float64Array;
  * Logits of a whole text, computed the plain way in double precision from the checkpoint itself:
  * no cache, no chunks, one token and one head after the other.
  *
- * With a sink window, each token sees the first and the latest ones, at places that are counted anew for it,
- * as Xiao et al. have it (arXiv:2309.17453, section 3.2).
+ * With a sink window, each token sees the first and the latest ones, at places that are counted
+ * anew for it, as Xiao et al. have it (arXiv:2309.17453, section 3.2).
  *
  * @returns [numTokens] of [vocabSize]
  */

@@ -48,8 +48,9 @@ export const INFLATED_DRAFT: InflatedShape = {
 };
 
 /**
- * Writes a Llama checkpoint that computes the same function in a larger model, unless it is there already:
- * so a benchmark can have the text and the acceptance of a small pair at the cost of a large one.
+ * Writes a Llama checkpoint that computes the same function in a larger model, unless it is there
+ * already: so a benchmark can have the text and the acceptance of a small pair at the cost of a
+ * large one.
  *
  * @returns the directory, named after the original's
  */

@@ -12,29 +12,35 @@ export interface InflatedTensor {
 }
 
 /**
- * The constant that a real token's embedding carries, once positive and once negative, in two columns behind
- * its own. No layer writes there, so it reaches the last norm as it is.
+ * The constant that a real token's embedding carries, once positive and once negative, in two
+ * columns behind its own. No layer writes there, so it reaches the last norm as it is.
  */
 const CONSTANT = 2 ** -6;
 
 /** Brings the constant to the size of the other numbers behind the last norm, a few units. */
 const CONSTANT_NORM = 2 ** 7;
 
-/** What the head of a padding token multiplies each constant with: 40 units or more below its original. */
+/**
+ * What the head of a padding token multiplies each constant with: 40 units or more below its
+ * original.
+ */
 const PADDING_HEAD = -(2 ** 7);
 
 /**
  * A Llama checkpoint made larger without changing what it computes, but for rounding:
  *
- * - The hidden vector is padded with zeros: nothing writes there. Since a norm then takes the mean over more
- *   numbers, its weights are divided by the root of the ratio of widths, and epsilon by the ratio.
- * - Added heads and added rows of the MLP compute copies of the real ones, which the columns of `o_proj` and
- *   `down_proj` that read them multiply with zero. In added layers all columns are zero.
- * - Added tokens have the embeddings of real ones, and a head that puts each below the token it copies: two
- *   columns of the hidden vector carry a constant, which cancels for real tokens (`c * c * w + -c * -c * -w`).
- *   Epsilon makes up for its square in the norms.
+ * - The hidden vector is padded with zeros: nothing writes there. Since a norm then takes the mean
+ *   over more numbers, its weights are divided by the root of the ratio of widths, and epsilon by
+ *   the ratio.
+ * - Added heads and added rows of the MLP compute copies of the real ones, which the columns of
+ *   `o_proj` and `down_proj` that read them multiply with zero. In added layers all columns are
+ *   zero.
+ * - Added tokens have the embeddings of real ones, and a head that puts each below the token it
+ *   copies: two columns of the hidden vector carry a constant, which cancels for real tokens (`c *
+ *   c * w + -c * -c * -w`). Epsilon makes up for its square in the norms.
  *
- * So numbers are of the size that they have in the original, which matters where they get quantized.
+ * So numbers are of the size that they have in the original, which matters where they get
+ * quantized.
  */
 export function inflatedTensors(checkpoint: Checkpoint, shape: InflatedShape) {
   const inflation = new Inflation(checkpoint, shape);

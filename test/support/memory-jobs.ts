@@ -30,7 +30,10 @@ export interface JobHost {
   place(job: Job): QueuePlace | null;
 }
 
-/** Background requests in memory, with the semantics of those in Redis. Also the webhook process's side: `add...`. */
+/**
+ * Background requests in memory, with the semantics of those in Redis. Also the webhook process's
+ * side: `add...`.
+ */
 export class MemoryJobs implements JobStore {
   readonly redeliveries: string[] = [];
   readonly #nonces = new Set<string>();

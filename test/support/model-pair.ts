@@ -46,7 +46,9 @@ export function createSpeculator(draft: ModelRunner, options: SpeculatorOptions)
   );
 }
 
-/** A speculator that drafts so many tokens, none included, with such a proposer, as the dice say. */
+/**
+ * A speculator that drafts so many tokens, none included, with such a proposer, as the dice say.
+ */
 export function createErraticSpeculator(
   draft: ModelRunner,
   options: Omit<SpeculatorOptions, 'proposer' | 'numDraftTokens'>,
@@ -81,8 +83,8 @@ function toSpeculator(
 }
 
 /**
- * A draft model that says what another would, but for the tokens at some positions: there, each token has the
- * logit of the one before it.
+ * A draft model that says what another would, but for the tokens at some positions: there, each
+ * token has the logit of the one before it.
  */
 export function errAt(runner: ModelRunner, isWrong: (position: number) => boolean): ModelRunner {
   const { vocabSize } = runner.shape;

@@ -41,11 +41,13 @@ interface Place {
 }
 
 function numberOf(token: NaiveToken, { part, layer, head, d }: Place): number {
-  return token * 256 + part * 128 + layer * 32 + head * 8 + d; // exact in float32 up to token 65,535
+  // Exact in float32 up to token 65,535.
+  return token * 256 + part * 128 + layer * 32 + head * 8 + d;
 }
 
 /**
- * The tokens that a row holds, as the model sees them through `view`: frozen columns, then the tail's.
+ * The tokens that a row holds, as the model sees them through `view`: frozen columns, then the
+ * tail's.
  *
  * @throws {Error} when the numbers of a column are not those of one token
  */

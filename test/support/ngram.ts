@@ -8,7 +8,9 @@ interface NgramOptions {
   readonly maxEnd: number;
 }
 
-/** Prompt lookup as plainly as can be: where the longest suffix occurred last, by trying them all. */
+/**
+ * Prompt lookup as plainly as can be: where the longest suffix occurred last, by trying them all.
+ */
 export function findSuffix(
   tokenIds: readonly TokenId[],
   { minN, maxN, maxEnd }: NgramOptions,

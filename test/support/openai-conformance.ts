@@ -1,6 +1,7 @@
-import OpenAI, { toFile } from 'openai';
+import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { jsonOf, parseFrames } from './edge.ts';
+import { describeOpenAiBatches } from './openai-batches.ts';
 
 /** A running service with the embedded model. */
 export interface Service extends AsyncDisposable {
@@ -13,12 +14,6 @@ const prompt = 'Once upon a time';
 const messages = [{ role: 'user' as const, content: 'Write a story about a dog.' }];
 /** Long enough that it is still running when somebody looks. */
 const endless = { ignore_eos: true, n: 8 };
-
-async function listOf<Item>(items: AsyncIterable<Item>): Promise<Item[]> {
-  const list: Item[] = [];
-  for await (const item of items) list.push(item);
-  return list;
-}
 
 /** The `openai` client, as its users have it, against a service that runs elsewhere. */
 export function describeOpenAiClient(name: string, open: () => Promise<Service>): void {
@@ -36,7 +31,7 @@ export function describeOpenAiClient(name: string, open: () => Promise<Service>)
       (await jsonOf(await fetch(`${service.url}/v1/requests/${id}`))).status;
 
     it('lists and finds the model', async () => {
-      const models = await listOf(client.models.list());
+      const models = await Array.fromAsync(client.models.list());
       expect(models.map(({ id }) => id)).toContain(model);
       expect(await client.models.retrieve(model)).toMatchObject({ id: model, object: 'model' });
     });
@@ -61,7 +56,9 @@ export function describeOpenAiClient(name: string, open: () => Promise<Service>)
       it('streams the text of the plain answer', async () => {
         const plain = await client.completions.create(body);
         const options = { stream: true, stream_options: { include_usage: true } } as const;
-        const chunks = await listOf(await client.completions.create({ ...body, ...options }));
+        const chunks = await Array.fromAsync(
+          await client.completions.create({ ...body, ...options }),
+        );
 
         const choices = chunks.flatMap((chunk) => chunk.choices);
         expect(choices.map(({ text }) => text).join('')).toBe(plain.choices[0]?.text);
@@ -144,7 +141,7 @@ export function describeOpenAiClient(name: string, open: () => Promise<Service>)
         const { data, response } = await client.chat.completions
           .create({ ...body, stream: true })
           .withResponse();
-        const chunks = await listOf(data);
+        const chunks = await Array.fromAsync(data);
         const id = response.headers.get('x-request-id');
         expect(chunks[0]?.id).toBe(id);
 
@@ -167,119 +164,7 @@ export function describeOpenAiClient(name: string, open: () => Promise<Service>)
       });
     });
 
-    describe('files and batches', () => {
-      const linesOf = (count: number) =>
-        Array.from({ length: count }, (_, i) => ({
-          custom_id: `line-${i}`,
-          method: 'POST',
-          url: '/v1/completions',
-          body: { model, prompt: i % 5 === 4 ? 7.5 : prompt, seed: i, max_tokens: 2 },
-        }));
-      const upload = async (lines: readonly object[]) => {
-        const text = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
-        const file = await toFile(Buffer.from(text), 'input.jsonl');
-        return { text, file: await client.files.create({ file, purpose: 'batch' }) };
-      };
-      const run = async (inputFileId: string) => {
-        const { id } = await client.batches.create({
-          input_file_id: inputFileId,
-          endpoint: '/v1/completions',
-          completion_window: '24h',
-          metadata: { from: 'a test' },
-        });
-        const status = async () => (await client.batches.retrieve(id)).status;
-        const over = expect.stringMatching(/^(completed|failed|cancelled|expired)$/);
-        await expect.poll(status, { timeout: 60_000 }).toEqual(over);
-        return client.batches.retrieve(id);
-      };
-      const readLines = async (id: string | undefined) => {
-        const text = await (await client.files.content(id ?? '')).text();
-        return text
-          .split('\n')
-          .filter(Boolean)
-          .map((line) => JSON.parse(line));
-      };
-
-      it('keeps a file until it is deleted', async () => {
-        const { text, file } = await upload(linesOf(3));
-        expect(file).toMatchObject({ object: 'file', bytes: text.length, purpose: 'batch' });
-        expect(await client.files.retrieve(file.id)).toMatchObject({ filename: 'input.jsonl' });
-        expect(await (await client.files.content(file.id)).text()).toBe(text);
-        const listed = await listOf(client.files.list({ purpose: 'batch', limit: 1 }));
-        expect(listed.map(({ id }) => id)).toContain(file.id);
-
-        expect(await client.files.delete(file.id)).toMatchObject({ deleted: true });
-        await expect(client.files.retrieve(file.id)).rejects.toMatchObject({ status: 404 });
-      });
-
-      it('answers every line of a batch as it would have been alone', async () => {
-        const lines = linesOf(10);
-        const { file } = await upload(lines);
-        const batch = await run(file.id);
-
-        expect(batch).toMatchObject({
-          status: 'completed',
-          request_counts: { total: 10, completed: 8, failed: 2 },
-          metadata: { from: 'a test' },
-        });
-        const answers = await readLines(batch.output_file_id);
-        const expected = lines.filter(({ body }) => typeof body.prompt === 'string');
-        expect(answers.map((answer) => answer.custom_id)).toEqual(
-          expected.map((line) => line.custom_id),
-        );
-        for (const [i, { body }] of expected.entries()) {
-          const { status_code: status, body: answer } = answers[i].response;
-          const alone = await client.completions.create({ ...body, prompt });
-          expect(status).toBe(200);
-          expect(answer.choices).toEqual(alone.choices);
-        }
-        const failures = await readLines(batch.error_file_id);
-        expect(failures.map(({ custom_id }) => custom_id)).toEqual(['line-4', 'line-9']);
-        expect(failures[0].response).toMatchObject({
-          status_code: 400,
-          body: { error: { param: 'prompt' } },
-        });
-        const listed = await listOf(client.batches.list({ limit: 1 }));
-        expect(listed.map(({ id }) => id)).toContain(batch.id);
-        const outputs = await listOf(client.files.list({ purpose: 'batch_output' }));
-        expect(outputs.map(({ id }) => id)).toContain(batch.output_file_id);
-      });
-
-      it('says which lines are wrong', async () => {
-        const [line] = linesOf(1);
-        const wrong = [
-          line!,
-          line!,
-          { ...line!, custom_id: 'b', url: '/v1/embeddings' },
-          { custom_id: 'c' },
-        ];
-        const { file } = await upload(wrong);
-        const batch = await run(file.id);
-
-        expect(batch.status).toBe('failed');
-        expect(batch.errors?.data?.map(({ line, code }) => [line, code])).toEqual([
-          [2, 'duplicate_custom_id'],
-          [3, 'mismatched_url'],
-          [4, 'missing_required_parameter'],
-        ]);
-      });
-
-      it('refuses what it cannot run', async () => {
-        const create = (fields: object) =>
-          client.batches.create({
-            input_file_id: 'file-x',
-            endpoint: '/v1/completions',
-            completion_window: '24h',
-            ...fields,
-          });
-        const refused = { status: 400 };
-        await expect(create({})).rejects.toMatchObject({ ...refused, param: 'input_file_id' });
-        await expect(create({ endpoint: '/v1/embeddings' })).rejects.toMatchObject({
-          ...refused,
-          param: 'endpoint',
-        });
-      });
-    });
+    describeOpenAiBatches(() => client);
 
     describe('errors', () => {
       const failure = (promise: Promise<unknown>) =>

@@ -16,7 +16,9 @@ export const PLAIN_PARAMS: SamplingParams = {
   seed: 1,
 };
 
-/** The greatest of (logit - greatest) / temperature + noise, the noise of every token worked out. */
+/**
+ * The greatest of (logit - greatest) / temperature + noise, the noise of every token worked out.
+ */
 export function plainSample(logits: Float32Array, temperature: number, key: DrawKey): number {
   const greatest = Math.max(...logits);
   let best = -1;

@@ -23,7 +23,9 @@ export function pickFrom<T>(rng: Rng, items: readonly T[]): T {
   return item;
 }
 
-/** Logits as filters meet them: some equal, some filtered out, some far above or below the others. */
+/**
+ * Logits as filters meet them: some equal, some filtered out, some far above or below the others.
+ */
 export function randomLogits(rng: Rng, vocabSize: number): Float32Array {
   const spread = pickFrom(rng, [0.5, 3, 20]);
   const logits = Float32Array.from({ length: vocabSize }, () => {

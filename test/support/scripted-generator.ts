@@ -29,8 +29,8 @@ export function scriptedText(job: Job, choice = 0): string {
 }
 
 /**
- * A generator without a model, for tests of queue and transport: one token of each choice a step, steps
- * by themselves or by hand.
+ * A generator without a model, for tests of queue and transport: one token of each choice a step,
+ * steps by themselves or by hand.
  */
 export class ScriptedGenerator implements Generator {
   /** What every start was given, in order. */

@@ -2,7 +2,7 @@ import { createRequestId, type RequestId, toTenantId } from '../../shared/ids.ts
 import { OutputText } from '../../worker/engine/output-text.ts';
 import { Sequence, type SequenceOptions } from '../../worker/engine/sequence.ts';
 import { PLAIN_PARAMS } from './plain-sampling.ts';
-import { tinyTokenBytes } from './tiny-model.ts';
+import { tinyTokenBytes } from './tiny-tokens.ts';
 
 /** A greedy sequence with a prompt of so many tokens, all of them 3. */
 export function sequenceOf(numPromptTokens: number, options: Partial<SequenceOptions> = {}) {

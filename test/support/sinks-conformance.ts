@@ -36,7 +36,10 @@ export function slidingJob(fields: Partial<Job> = {}): Job {
   });
 }
 
-/** Jobs of all kinds: windows of a token and of several blocks, prompts shorter and longer than they. */
+/**
+ * Jobs of all kinds: windows of a token and of several blocks, prompts shorter and longer than
+ * they.
+ */
 function jobsOf({ prompts }: ModelPair): readonly Job[] {
   const text = (numTokens: number, first: number): TokenId[] => {
     const tokenIds: TokenId[] = [];

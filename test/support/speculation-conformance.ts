@@ -38,7 +38,10 @@ async function runWithComingsAndGoings(driver: EngineDriver, jobs: readonly Job[
   return { cancelled, released };
 }
 
-/** What must hold of every proposer, whatever the models are: all of it is held against plain decoding. */
+/**
+ * What must hold of every proposer, whatever the models are: all of it is held against plain
+ * decoding.
+ */
 export function describeSpeculation(
   name: string,
   proposers: readonly ProposerName[],

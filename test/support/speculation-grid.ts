@@ -48,7 +48,10 @@ export class SpeculationGrid {
     return Array.from({ length: count }, () => this.#cases.next().value);
   }
 
-  /** Decodes cases plainly, unless that was done before; what they say can be looked up from then on. */
+  /**
+   * Decodes cases plainly, unless that was done before; what they say can be looked up from then
+   * on.
+   */
   async plain(cases: readonly Case[]): Promise<readonly ChoiceSoFar[]> {
     const unknown = cases.filter((each) => !this.#plainByCase.has(JSON.stringify(each)));
     const jobs = unknown.map((each) => jobOfCase(each, this.#pair));

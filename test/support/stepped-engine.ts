@@ -5,8 +5,8 @@ import { Engine, type EngineParts } from '../../worker/engine/engine.ts';
 import type { Generator } from '../../worker/queue/generation.ts';
 
 /**
- * The real engine in a worker of the test's, one step at a time. As in its thread, what it is told waits until the step
- * under way is done.
+ * The real engine in a worker of the test's, one step at a time. As in its thread, what it is told
+ * waits until the step under way is done.
  */
 export class SteppedEngine implements Generator {
   /** Of the jobs that it was given, in order. */

@@ -15,8 +15,9 @@ const lineIds = tokenizer.encode(LINE, { addSpecialTokens: false });
 const MAX_TOKENS = 4000;
 
 /**
- * A worker without a model: answers each choice with one sentence over and over, begun at a place that the
- * choice's seed decides. Honors max_tokens, stop, logprobs, echo, and cancels between two tokens.
+ * A worker without a model: answers each choice with one sentence over and over, begun at a place
+ * that the choice's seed decides. Honors max_tokens, stop, logprobs, echo, and cancels between two
+ * tokens.
  */
 export const tellStory: Play = async (job, append, signal) => {
   const told = Array.from({ length: numChoices(job) }, (_, choice) => tell(job, choice));
@@ -75,7 +76,9 @@ function tell(job: Job, choice: number): Piece[] {
   }));
 }
 
-/** Made-up numbers: the chosen token at one half, the others each half as likely as the one before. */
+/**
+ * Made-up numbers: the chosen token at one half, the others each half as likely as the one before.
+ */
 function toLogprobs(id: TokenId): TokenLogprobs {
   const describe = (tokenId: TokenId, rank: number) => ({
     id: tokenId,

@@ -7,7 +7,10 @@ import { buildBatches } from '../../worker/engine/batch.ts';
 import { Context } from '../../worker/engine/context.ts';
 import type { ModelRunner } from '../../worker/model/runner.ts';
 
-/** Lets the model read a text through the engine's own cache and batches, and tells what it expects after each token. */
+/**
+ * Lets the model read a text through the engine's own cache and batches, and tells what it expects
+ * after each token.
+ */
 export class TextReader {
   readonly #runner: ModelRunner;
   readonly #cache: KvCache;

@@ -1,41 +1,12 @@
-import type { TokenBytes } from '../../worker/engine/detokenizer.ts';
-import type { DescribeToken } from '../../worker/engine/token-selector.ts';
 import type {
   LayerCache,
   ModelInput,
   ModelOutput,
   ModelRunner,
   ModelShape,
-  SinkInput,
 } from '../../worker/model/runner.ts';
-
-export const EOS = 1;
-/** A token for which this model has no numbers, only NaN. */
-export const NAN_TOKEN = 2;
-
-/** Special tokens, then letters, then bytes of characters that take several. */
-const TOKENS: readonly (string | Uint8Array | null)[] = [
-  null,
-  null,
-  null,
-  ...['a', 'b', 'c', 'd', ' ', 'ab', 'bc', 'cd', 'ca', 'abc', 'd a', '.', 'é', '\n'],
-  ...[[0xc3], [0xa9], [0xe2, 0x82], [0xac], [0xf0, 0x9f], [0x98], [0x80], [0xff]].map((bytes) =>
-    Uint8Array.from(bytes),
-  ),
-];
-
-export const VOCAB_SIZE = TOKENS.length;
-
-const bytesById = TOKENS.map((token) =>
-  typeof token === 'string' ? new TextEncoder().encode(token) : token,
-);
-
-export const tinyTokenBytes: TokenBytes = (tokenId) => bytesById[tokenId] ?? null;
-
-export const describeTinyToken: DescribeToken = (tokenId) => {
-  const bytes = tinyTokenBytes(tokenId) ?? new Uint8Array();
-  return { text: new TextDecoder().decode(bytes), bytes: [...bytes] };
-};
+import { checkShapes } from './model-input-shapes.ts';
+import { EOS, NAN_TOKEN, VOCAB_SIZE } from './tiny-tokens.ts';
 
 const NUM_LAYERS = 2;
 const NUM_HEADS = 2;
@@ -60,11 +31,13 @@ const WEIGHTS = Float64Array.from({ length: 128 * 128 }, (_, i) =>
 );
 
 /**
- * The least that can be called a transformer: embeddings, two layers of attention with two heads, logits that
- * exaggerate. They depend on every token before, and on where it stood, by way of the keys and values that
- * the model is handed: a token in a wrong row, column or position, or a column too many, changes the text.
+ * The least that can be called a transformer: embeddings, two layers of attention with two heads,
+ * logits that exaggerate. They depend on every token before, and on where it stood, by way of the
+ * keys and values that the model is handed: a token in a wrong row, column or position, or a column
+ * too many, changes the text.
  *
- * Like a real one it sums columns in order and lets NaN through a mask, and it writes to nothing it is given.
+ * Like a real one it sums columns in order and lets NaN through a mask, and it writes to nothing it
+ * is given.
  */
 export class TinyModel implements ModelRunner {
   readonly shape: ModelShape;
@@ -93,7 +66,7 @@ export class TinyModel implements ModelRunner {
   }
 
   async run(input: ModelInput): Promise<ModelOutput> {
-    checkShapes(input);
+    checkShapes(input, WIDTH);
     this.calls.push(input);
     const { numRows, numNewTokens } = input;
     const empty = () => new Float32Array(numRows * WIDTH * numNewTokens);
@@ -267,51 +240,4 @@ class RowAttention {
     }
     return sums.map((sum) => sum / total);
   }
-}
-
-/** What a real model would refuse, or read beyond the end of. */
-function checkShapes(input: ModelInput): void {
-  const { numRows, numNewTokens, frozenCapacity, tailCapacity, sinks } = input;
-  const numColumns = (sinks?.capacity ?? 0) + frozenCapacity + tailCapacity;
-  const expected: readonly (readonly [string, ArrayLike<number>, number])[] = [
-    ['tokenIds', input.tokenIds, numRows * numNewTokens],
-    ['positions', input.positions, numRows * numNewTokens],
-    ['writeIndices', input.writeIndices, numRows],
-    ['mask', input.mask, numRows * numNewTokens * numColumns],
-    ...input.layers.flatMap((layer) => layerShapes(layer, input)),
-    ...(sinks === null ? [] : sinkShapes(sinks, input)),
-  ];
-  for (const [name, numbers, length] of expected) {
-    if (numbers.length !== length) throw new Error(`${name} has ${numbers.length}, not ${length}`);
-  }
-  for (const index of input.writeIndices) {
-    if (index + numNewTokens > tailCapacity) throw new Error('new tokens beyond the tail');
-  }
-  if (input.logitIndices.length === 0) throw new Error('no logits wanted');
-}
-
-function sinkShapes(
-  { places, layers, capacity }: SinkInput,
-  { numRows, numNewTokens }: ModelInput,
-) {
-  const length = numRows * WIDTH * capacity;
-  return [
-    ['places', places, numRows * numNewTokens] as const,
-    ...layers.flatMap(
-      ({ sinkKeys, sinkValues }) =>
-        [
-          ['sinkKeys', sinkKeys, length],
-          ['sinkValues', sinkValues, length],
-        ] as const,
-    ),
-  ];
-}
-
-function layerShapes(layer: LayerCache, { numRows, frozenCapacity, tailCapacity }: ModelInput) {
-  return [
-    ['frozenKeys', layer.frozenKeys, numRows * WIDTH * frozenCapacity],
-    ['frozenValues', layer.frozenValues, numRows * WIDTH * frozenCapacity],
-    ['tailKeys', layer.tailKeys, numRows * WIDTH * tailCapacity],
-    ['tailValues', layer.tailValues, numRows * WIDTH * tailCapacity],
-  ] as const;
 }

@@ -66,12 +66,6 @@ export function tokensOf(text: string, finishReason: 'stop' | null = null): Requ
 const done = doneOf({ promptTokens: 2, completionTokens: 3 });
 const story = [tokensOf('a'), tokensOf('b'), tokensOf('c', 'stop'), done];
 
-async function readAll(events: AsyncIterable<LoggedEvent>): Promise<LoggedEvent[]> {
-  const all: LoggedEvent[] = [];
-  for await (const event of events) all.push(event);
-  return all;
-}
-
 const eventsOf = (logged: readonly LoggedEvent[]) => logged.map(({ event }) => event);
 const idsOf = (logged: readonly LoggedEvent[]) => logged.map(({ id }) => id);
 
@@ -91,7 +85,7 @@ export function describeTransport(name: string, open: () => Promise<TransportHar
     /** Submits, claims and appends the whole story. */
     async function tell(fields: Partial<Job> = {}) {
       const job = jobOf(fields);
-      const live = readAll(await transport.submit(job, never));
+      const live = Array.fromAsync(await transport.submit(job, never));
       const epoch = await harness.claim(job.id);
       await harness.append(job.id, epoch, story);
       return { job, epoch, logged: await live };
@@ -140,13 +134,13 @@ export function describeTransport(name: string, open: () => Promise<TransportHar
       const events = await transport.submit(job, never);
       await harness.append(job.id, await harness.claim(job.id), story);
 
-      expect(eventsOf(await readAll(events))).toEqual(story);
+      expect(eventsOf(await Array.fromAsync(events))).toEqual(story);
     });
 
     it('replays a finished request from any event on', async () => {
       const { job, epoch, logged } = await tell();
       const replay = async (after: EventId | null) =>
-        idsOf(await readAll(await transport.open(job.id, after, never)));
+        idsOf(await Array.fromAsync(await transport.open(job.id, after, never)));
 
       expect(await replay(null)).toEqual(idsOf(logged));
       expect(await replay({ epoch, seq: 1 })).toEqual(idsOf(logged).slice(2));
@@ -155,11 +149,11 @@ export function describeTransport(name: string, open: () => Promise<TransportHar
 
     it('goes on live after the past, for any number of readers', async () => {
       const job = jobOf();
-      const first = readAll(await transport.submit(job, never));
+      const first = Array.fromAsync(await transport.submit(job, never));
       const epoch = await harness.claim(job.id);
       await harness.append(job.id, epoch, story.slice(0, 2));
-      const second = readAll(await transport.open(job.id, null, never));
-      const third = readAll(await transport.open(job.id, { epoch, seq: 0 }, never));
+      const second = Array.fromAsync(await transport.open(job.id, null, never));
+      const third = Array.fromAsync(await transport.open(job.id, { epoch, seq: 0 }, never));
       await harness.append(job.id, epoch, story.slice(2));
 
       expect(eventsOf(await first)).toEqual(story);
@@ -169,7 +163,7 @@ export function describeTransport(name: string, open: () => Promise<TransportHar
 
     it('counts on over the claims of several workers', async () => {
       const job = jobOf();
-      const live = readAll(await transport.submit(job, never));
+      const live = Array.fromAsync(await transport.submit(job, never));
       const first = await harness.claim(job.id);
       await harness.append(job.id, first, story.slice(0, 2));
       const second = await harness.claim(job.id);
@@ -189,9 +183,9 @@ export function describeTransport(name: string, open: () => Promise<TransportHar
     it('stops reading when the reader gives up, and only for that reader', async () => {
       const job = jobOf();
       const leaving = new AbortController();
-      const left = readAll(await transport.submit(job, leaving.signal));
+      const left = Array.fromAsync(await transport.submit(job, leaving.signal));
       const epoch = await harness.claim(job.id);
-      const stayed = readAll(await transport.open(job.id, null, never));
+      const stayed = Array.fromAsync(await transport.open(job.id, null, never));
       leaving.abort();
 
       await left;
@@ -201,7 +195,7 @@ export function describeTransport(name: string, open: () => Promise<TransportHar
 
     it('tells the state of a request, from queued to its end', async () => {
       const job = jobOf();
-      const live = readAll(await transport.submit(job, never));
+      const live = Array.fromAsync(await transport.submit(job, never));
       const timesMs = { created: expect.any(Number), started: null, ended: null };
       const queued = { id: job.id, status: 'queued', job, epoch: 0, timesMs };
       expect(await transport.request(job.id)).toEqual(queued);
@@ -215,7 +209,7 @@ export function describeTransport(name: string, open: () => Promise<TransportHar
     it('says that a request failed when its last event is an error', async () => {
       const job = jobOf();
       const error = { type: 'error', code: 'internal', message: 'no luck', param: null } as const;
-      const live = readAll(await transport.submit(job, never));
+      const live = Array.fromAsync(await transport.submit(job, never));
       await harness.append(job.id, await harness.claim(job.id), [error]);
 
       expect(eventsOf(await live)).toEqual([error]);
@@ -231,7 +225,7 @@ export function describeTransport(name: string, open: () => Promise<TransportHar
 
     it('ends a queued request at once when it is cancelled, as often as that is asked', async () => {
       const job = jobOf();
-      const live = readAll(await transport.submit(job, never));
+      const live = Array.fromAsync(await transport.submit(job, never));
 
       expect(await transport.cancel(job.id)).toMatchObject({ status: 'cancelled' });
       expect(await transport.cancel(job.id)).toMatchObject({ status: 'cancelled' });

@@ -1,4 +1,6 @@
+import { expect, vi } from 'vitest';
 import type { RedisTransport } from '../../edge/transport/redis-transport.ts';
+import type { RequestId } from '../../shared/ids.ts';
 import { isTerminal, type LoggedEvent } from '../../shared/protocol/event.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
@@ -9,6 +11,8 @@ import type { Generator } from '../../worker/queue/generation.ts';
 import { LastTries } from '../../worker/queue/last-tries.ts';
 import { retryingHost } from '../../worker/queue/retry.ts';
 import { createLog } from '../../worker/telemetry/log.ts';
+import type { TestRedis } from './redis.ts';
+import type { ScriptedGenerator } from './scripted-generator.ts';
 
 export interface TestWorker extends AsyncDisposable {
   readonly consumer: Consumer;
@@ -94,4 +98,17 @@ export async function readAll(events: AsyncIterable<LoggedEvent>) {
 
 export async function generate(transport: RedisTransport, job: Job) {
   return readAll(await transport.submit(job, new AbortController().signal));
+}
+
+/** Steps until the log has grown to `count` events. */
+export async function stepUntil(
+  client: TestRedis['client'],
+  generator: ScriptedGenerator,
+  { id, count }: { readonly id: RequestId; readonly count: number },
+): Promise<void> {
+  const numLogged = () => client.xlen(new Keys().request(id).log);
+  while ((await numLogged()) < count) {
+    generator.step();
+    await vi.waitFor(async () => expect(await numLogged()).toBeGreaterThan(0));
+  }
 }

@@ -1,6 +1,6 @@
 /**
- * Columns whose reading costs about as much as another call of the model. A call reads all weights, a column
- * its keys and values: for the usual shapes that is some thousands to one.
+ * Columns whose reading costs about as much as another call of the model. A call reads all weights,
+ * a column its keys and values: for the usual shapes that is some thousands to one.
  */
 export const CALL_COST_COLUMNS = 4096;
 
@@ -8,11 +8,12 @@ export const CALL_COST_COLUMNS = 4096;
 const MOVE_MARGIN = 1.2;
 
 /**
- * Decides the frozen capacity of each row's bank. Rows of one bank are read in one call and all pay for its
- * capacity: a bank more costs a call, a bank fewer makes short rows read columns that they do not need.
+ * Decides the frozen capacity of each row's bank. Rows of one bank are read in one call and all pay
+ * for its capacity: a bank more costs a call, a bank fewer makes short rows read columns that they
+ * do not need.
  *
- * With fifteen rows that need 64 columns and one that needs 4096, two banks: 15 x 64 + 4096 + a call is less
- * than 16 x 4096. With one row each of 64 and 128, one bank of 128.
+ * With fifteen rows that need 64 columns and one that needs 4096, two banks: 15 x 64 + 4096 + a
+ * call is less than 16 x 4096. With one row each of 64 and 128, one bank of 128.
  *
  * @param needed least capacity of each row, powers of two times the block size
  * @returns a capacity for each row, one of those needed and no less than its own
@@ -21,7 +22,8 @@ export function planBanks(needed: readonly number[]): number[] {
   const levels = [...new Set(needed)].sort((a, b) => a - b);
   const counts = levels.map((level) => needed.filter((capacity) => capacity === level).length);
 
-  // costs[i]: the least cost of the rows of the first i levels; starts[i]: where their last bank begins.
+  // costs[i]: the least cost of the rows of the first i levels; starts[i]: where their last bank
+  // begins.
   const costs = [0];
   const starts = [0];
   for (let end = 1; end <= levels.length; end += 1) {

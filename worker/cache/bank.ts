@@ -35,8 +35,8 @@ export interface FrozenBlock {
 }
 
 /**
- * Rows of equal frozen capacity, side by side, so that any range of them is one view for the model. Knows
- * where numbers lie and nothing of whose they are.
+ * Rows of equal frozen capacity, side by side, so that any range of them is one view for the model.
+ * Knows where numbers lie and nothing of whose they are.
  *
  * The memory is reserved whole; the system backs a page of it when a row first writes there.
  */
@@ -68,7 +68,10 @@ export class Bank {
     this.#sinks = this.layers.map((layer) => filling(layer.sinkKeys, layer.sinkValues));
   }
 
-  /** Copies the first `count` new tokens of a row into its tail, behind the `tailLength` that are there. */
+  /**
+   * Copies the first `count` new tokens of a row into its tail, behind the `tailLength` that are
+   * there.
+   */
   appendToTail(row: number, tailLength: number, count: number, from: NewTokens): void {
     invariant(tailLength + count <= BLOCK_SIZE, 'a chunk crosses the end of its block');
     const tail = { row, capacity: TAIL_CAPACITY, column: tailLength };

@@ -31,11 +31,13 @@ interface Row {
 }
 
 /**
- * Keys and values of all running sequences: per row, frozen blocks of 64 positions and a tail that fills.
+ * Keys and values of all running sequences: per row, frozen blocks of 64 positions and a tail that
+ * fills.
  *
- * Only what is appended here exists: keys of rejected drafts never arrive. Frozen blocks are immutable. The
- * rows of a bank are packed from 0, so a batch is a view; rows move only when one comes, grows or goes. The
- * frozen blocks of a row whose window slides are a ring, and its first block is kept beside it for the sinks.
+ * Only what is appended here exists: keys of rejected drafts never arrive. Frozen blocks are
+ * immutable. The rows of a bank are packed from 0, so a batch is a view; rows move only when one
+ * comes, grows or goes. The frozen blocks of a row whose window slides are a ring, and its first
+ * block is kept beside it for the sinks.
  *
  * Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention",
  * arXiv:2309.06180, of which this keeps the blocks and not the indirection.
@@ -85,8 +87,8 @@ export class KvCache {
   }
 
   /**
-   * Whether the first `count` new tokens may be appended. NaN may not: what a row leaves behind is masked for
-   * those that come after it, and a masked column must be finite to add an exact zero.
+   * Whether the first `count` new tokens may be appended. NaN may not: what a row leaves behind is
+   * masked for those that come after it, and a masked column must be finite to add an exact zero.
    */
   accepts(count: number, { columns, row }: NewTokens): boolean {
     return columns.areFinite(row, count);
@@ -109,8 +111,9 @@ export class KvCache {
   }
 
   /**
-   * Forgets what was appended last, as when a draft model's own draft was wrong. Reaches back to the begin of
-   * the block that was filled last: until something is appended behind it, the tail still holds it.
+   * Forgets what was appended last, as when a draft model's own draft was wrong. Reaches back to
+   * the begin of the block that was filled last: until something is appended behind it, the tail
+   * still holds it.
    */
   truncate(row: CacheRow, numTokens: number): void {
     const owned = this.#own(row);
@@ -145,7 +148,9 @@ export class KvCache {
     return owned.bank.readBlock(owned.index, slot);
   }
 
-  /** What the model reads of rows `start` to `end` of a group. The same range gives the same views. */
+  /**
+   * What the model reads of rows `start` to `end` of a group. The same range gives the same views.
+   */
   view(frozenCapacity: number, start: number, end: number): readonly BankLayer[] {
     const key = `${frozenCapacity} ${start} ${end}`;
     const known = this.#views.get(key);
@@ -257,12 +262,17 @@ function numFrozenTokens({ numTokens, sinkWindow }: CacheRow): number {
   return numKeptTokens(numTokens - (numTokens % BLOCK_SIZE), sinkWindow);
 }
 
-/** Frozen blocks of the row that its bank holds; a full tail that is about to be frozen is none yet. */
+/**
+ * Frozen blocks of the row that its bank holds; a full tail that is about to be frozen is none yet.
+ */
 function numSlots(row: CacheRow): number {
   return Math.min(numFrozenTokens(row), row.frozenCapacity) / BLOCK_SIZE;
 }
 
-/** Whether the block that was filled last has taken the columns of another, and nothing has come behind it. */
+/**
+ * Whether the block that was filled last has taken the columns of another, and nothing has come
+ * behind it.
+ */
 function hasTurned({ numTokens, sinkWindow }: CacheRow): boolean {
   return numTokens % BLOCK_SIZE === 0 && numKeptTokens(numTokens, sinkWindow) < numTokens;
 }

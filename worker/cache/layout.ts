@@ -4,7 +4,9 @@ export const BLOCK_SIZE = 64;
 /** Tokens a ragged batch may be padded by beyond the end of a tail: the longest draft. */
 export const MAX_PADDING = 8;
 
-/** Columns of a row's tail: a block, and room for the padding of a row whose block is nearly full. */
+/**
+ * Columns of a row's tail: a block, and room for the padding of a row whose block is nearly full.
+ */
 export const TAIL_CAPACITY = BLOCK_SIZE + MAX_PADDING;
 
 /** What a cached token takes, over all layers. */

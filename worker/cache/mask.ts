@@ -40,8 +40,8 @@ export function unmask(
 }
 
 /**
- * The same for a row whose window slides: all that there is, and when that is more than sinks and window, these.
- * A token that has slid sees the sinks in columns of their own.
+ * The same for a row whose window slides: all that there is, and when that is more than sinks and
+ * window, these. A token that has slid sees the sinks in columns of their own.
  */
 export function unmaskSliding(
   mask: Float32Array,
@@ -102,8 +102,9 @@ function unmaskRange(
 }
 
 /**
- * Writes what side tokens, read behind the chunk in the same row, may look at: all that is cached, the first
- * token of the chunk, and those of each other that `visible` names. Nothing else ever looks at them.
+ * Writes what side tokens, read behind the chunk in the same row, may look at: all that is cached,
+ * the first token of the chunk, and those of each other that `visible` names. Nothing else ever
+ * looks at them.
  *
  * @param visible [numSide] indices of side tokens
  */

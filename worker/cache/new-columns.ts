@@ -4,8 +4,9 @@ import type { CacheShape } from './layout.ts';
 export type Moves = Float32Array | Float64Array;
 
 /**
- * The same memory, to be copied in half as many moves where keys and values have an even width. No bit is at
- * risk: a move may change the bits of a NaN only, and two finite numbers together are never one of 64 bits.
+ * The same memory, to be copied in half as many moves where keys and values have an even width. No
+ * bit is at risk: a move may change the bits of a NaN only, and two finite numbers together are
+ * never one of 64 bits.
  */
 export function movesOf(floats: Float32Array, { headDim }: CacheShape): Moves {
   if (headDim % 2 > 0) return floats;
@@ -13,7 +14,8 @@ export function movesOf(floats: Float32Array, { headDim }: CacheShape): Moves {
 }
 
 interface KeysAndValues {
-  readonly newKeys: readonly Float32Array[]; // [numLayers] of [numRows, numKvHeads, numNewTokens, headDim]
+  /** [numLayers] of [numRows, numKvHeads, numNewTokens, headDim] */
+  readonly newKeys: readonly Float32Array[];
   readonly newValues: readonly Float32Array[];
 }
 
@@ -40,7 +42,8 @@ export class NewColumns {
     const isWhole = count === this.numNewTokens;
     const [numRuns, runLength] = isWhole ? [1, rowLength] : [numKvHeads, count * headDim];
     const stride = rowLength / numRuns;
-    // Sums of zeros, unless one comes of a NaN or an infinity; two, since each waits for its last addition.
+    // Sums of zeros, unless one comes of a NaN or an infinity; two, since each waits for its last
+    // addition.
     let even = 0;
     let odd = 0;
     for (const floats of this.#floats) {

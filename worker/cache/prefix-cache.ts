@@ -17,24 +17,32 @@ interface CachedBlock {
 export interface PrefixCacheUsage {
   /** Of blocks and of what they are found by. */
   readonly held: number;
-  /** Keys and values of blocks that a sequence can still begin with: the rest of what is held is waste. */
+  /**
+   * Keys and values of blocks that a sequence can still begin with: the rest of what is held is
+   * waste.
+   */
   readonly needed: number;
 }
 
-/** What an entry of a map takes beside its key and value, on a 64-bit machine, and the objects of a block. */
+/**
+ * What an entry of a map takes beside its key and value, on a 64-bit machine, and the objects of a
+ * block.
+ */
 const ENTRY_BYTES = 256;
 /** The object of one typed array. */
 const ARRAY_BYTES = 128;
 
 /**
- * Blocks of keys and values that were computed before, by the tokens that lead up to and through them. A
- * sequence that begins like an earlier one of its tenant copies them instead of computing them again.
+ * Blocks of keys and values that were computed before, by the tokens that lead up to and through
+ * them. A sequence that begins like an earlier one of its tenant copies them instead of computing
+ * them again.
  *
- * A block is found by its parent and its own 64 tokens, compared in full: a chain as with hashes, without
- * their collisions. Chains begin at the tenant, so one tenant's prompts never make another's faster.
+ * A block is found by its parent and its own 64 tokens, compared in full: a chain as with hashes,
+ * without their collisions. Chains begin at the tenant, so one tenant's prompts never make
+ * another's faster.
  *
- * When the budget is full the block used longest ago goes. A chain is touched from its end to its begin, so
- * that a block never outlives the one before it.
+ * When the budget is full the block used longest ago goes. A chain is touched from its end to its
+ * begin, so that a block never outlives the one before it.
  */
 export class PrefixCache {
   readonly #maxBlocks: number;
@@ -71,7 +79,10 @@ export class PrefixCache {
     return chain.map(([, { block }]) => block);
   }
 
-  /** Whether the last block of `tokenIds`, a multiple of 64, is still wanted: absent, and its parent there. */
+  /**
+   * Whether the last block of `tokenIds`, a multiple of 64, is still wanted: absent, and its parent
+   * there.
+   */
   wants(tenant: TenantId, tokenIds: readonly TokenId[]): boolean {
     const numBlocks = tokenIds.length / BLOCK_SIZE;
     return this.#maxBlocks > 0 && this.#chain(tenant, tokenIds, numBlocks).length === numBlocks - 1;

@@ -14,7 +14,9 @@ export interface RowRead {
   readonly tokenIds: readonly TokenId[];
   /** Of the last so many of them, logits are wanted. */
   readonly numLogits: number;
-  /** Guesses of lookahead decoding, read beside a single pending token and its draft; never kept. */
+  /**
+   * Guesses of lookahead decoding, read beside a single pending token and its draft; never kept.
+   */
   readonly side?: SideTokens | null;
 }
 

@@ -19,14 +19,15 @@ export interface Call {
 const CALL_COST_TOKENS = 8;
 
 /**
- * Cuts the rows of a group into calls of the model. One call reads the weights once but pads every row to the
- * longest; so a prompt is read apart from the rows that decode, and rows with drafts of nearly one length
- * together. Minimizes padded tokens plus the cost of calls, over all ways to cut.
+ * Cuts the rows of a group into calls of the model. One call reads the weights once but pads every
+ * row to the longest; so a prompt is read apart from the rows that decode, and rows with drafts of
+ * nearly one length together. Minimizes padded tokens plus the cost of calls, over all ways to cut.
  *
  * Rows with 1, 1, 1 and 64 new tokens: two calls, since padding would make 4 x 64 of 67.
  */
 export function planCalls(rows: readonly PlannedRow[]): Call[] {
-  // costs[end]: the least cost of the first `end` rows; starts[end]: where the last call of it begins.
+  // costs[end]: the least cost of the first `end` rows; starts[end]: where the last call of it
+  // begins.
   const costs = [0];
   const starts = [0];
   for (let end = 1; end <= rows.length; end += 1) {

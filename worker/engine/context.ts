@@ -14,10 +14,11 @@ export interface ContextOptions {
 }
 
 /**
- * The tokens of a sequence that what follows depends on. Under `stop`, all. Under `sinks`, the first and the latest:
- * a context fills until the window has slid by eight of itself, and is then begun anew with the sinks and the last
- * window, which the model reads again like a prompt. So what follows is a function of no more tokens than one
- * context holds, whoever computes it, and the memory of a sequence is constant.
+ * The tokens of a sequence that what follows depends on. Under `stop`, all. Under `sinks`, the
+ * first and the latest: a context fills until the window has slid by eight of itself, and is then
+ * begun anew with the sinks and the last window, which the model reads again like a prompt. So what
+ * follows is a function of no more tokens than one context holds, whoever computes it, and the
+ * memory of a sequence is constant.
  *
  * What penalties count is what attention sees: everything at first, then the sinks and the window.
  */
@@ -85,7 +86,9 @@ export class Context {
     this.numForgotten += numLeft;
   }
 
-  /** What a context has forgotten when there are so many tokens in all: it depends on nothing else. */
+  /**
+   * What a context has forgotten when there are so many tokens in all: it depends on nothing else.
+   */
   #numForgottenOf(numTokens: number): number {
     if (this.#policy === null || numTokens < contextTokens(this.#policy)) return 0;
     const perRenewal = renewalTokens(this.#policy);

@@ -4,8 +4,8 @@ import type { TokenId } from '../../shared/ids.ts';
 export type TokenBytes = (tokenId: TokenId) => Uint8Array | null;
 
 /**
- * Turns tokens into text one at a time. A character whose bytes are spread over tokens comes with the last
- * of them; bytes that are no UTF-8 become U+FFFD, the same however they are cut.
+ * Turns tokens into text one at a time. A character whose bytes are spread over tokens comes with
+ * the last of them; bytes that are no UTF-8 become U+FFFD, the same however they are cut.
  */
 export class Detokenizer {
   readonly #tokenBytes: TokenBytes;

@@ -23,7 +23,9 @@ function isProposal(proposal: Proposal | null | undefined): proposal is Proposal
   return proposal !== null && proposal !== undefined && proposal.tokenIds.length > 0;
 }
 
-/** A sequence that tokens are drafted for: what it may go on with, by its own tokens and others'. */
+/**
+ * A sequence that tokens are drafted for: what it may go on with, by its own tokens and others'.
+ */
 export class Draftee {
   readonly #sequence: Sequence;
   readonly #sources: LookupSources;
@@ -34,7 +36,9 @@ export class Draftee {
   #numKnown: number;
   /** Tokens of the sequence that were there when it was last looked at. */
   #numSeen: number;
-  /** Of the draft that is being verified: the match it rests on, and the draft model's word for it. */
+  /**
+   * Of the draft that is being verified: the match it rests on, and the draft model's word for it.
+   */
   matchLength = 0;
   cumulativeProbabilities: readonly number[] = [];
 

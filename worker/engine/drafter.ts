@@ -14,10 +14,11 @@ export interface DraftRequest {
   /** Longest draft wanted, at least 1; it must end within the block that the target fills. */
   readonly maxTokens: number;
   /**
-   * What may follow the sequence and these drafted tokens, for the draft model to verify in one run as the
-   * target verifies the draft; `null` to draft token by token.
+   * What may follow the sequence and these drafted tokens, for the draft model to verify in one run
+   * as the target verifies the draft; `null` to draft token by token.
    *
-   * Spector and Re, "Accelerating LLM Inference with Staged Speculative Decoding", arXiv:2308.04623.
+   * Spector and Re, "Accelerating LLM Inference with Staged Speculative Decoding",
+   * arXiv:2308.04623.
    */
   readonly lookup: ((drafted: readonly TokenId[]) => readonly TokenId[]) | null;
   /** Whether a draft of this probability, by the draft model's own word, is worth going on with. */
@@ -40,11 +41,12 @@ interface Reader {
 }
 
 /**
- * Drafts with a small model that has a cache of its own, for all sequences at once. Its draws use the noise
- * of the target's, so that the two agree wherever their probabilities do.
+ * Drafts with a small model that has a cache of its own, for all sequences at once. Its draws use
+ * the noise of the target's, so that the two agree wherever their probabilities do.
  *
- * The model reads whatever it has not read yet, be it a prompt, the one token that a fully accepted draft
- * left unread beside the bonus token, or a recovered token; a prompt is read in chunks, one a step.
+ * The model reads whatever it has not read yet, be it a prompt, the one token that a fully accepted
+ * draft left unread beside the bonus token, or a recovered token; a prompt is read in chunks, one a
+ * step.
  */
 export class Drafter {
   readonly #runner: ModelRunner;
@@ -64,7 +66,10 @@ export class Drafter {
     return sequence.tokenIds.length - (reader?.row.numTokens ?? 0);
   }
 
-  /** The longest draft for the sequence: none beyond the model's own context, nor behind a token it lacks. */
+  /**
+   * The longest draft for the sequence: none beyond the model's own context, nor behind a token it
+   * lacks.
+   */
   roomFor(sequence: Sequence): number {
     const { vocabSize, maxSequenceTokens, canSlide } = this.#runner.shape;
     const unread = sequence.tokenIds.slice(-this.numUnread(sequence));
@@ -73,7 +78,9 @@ export class Drafter {
     return Math.max(0, maxSequenceTokens - sequence.tokenIds.length);
   }
 
-  /** @returns a draft for each request, empty where the model is still reading, and how often it ran */
+  /**
+   * @returns a draft for each request, empty where the model is still reading, and how often it ran
+   */
   async draft(
     requests: readonly DraftRequest[],
   ): Promise<{ drafts: readonly Draft[]; numRuns: number }> {

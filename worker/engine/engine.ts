@@ -218,7 +218,10 @@ export class Engine {
     this.#scheduler.remove(sequence);
   }
 
-  /** Copies the blocks that a sequence begins with and that were computed before; one token stays to be read. */
+  /**
+   * Copies the blocks that a sequence begins with and that were computed before; one token stays to
+   * be read.
+   */
   #restore(sequence: Sequence): void {
     const { row, tokenIds, context } = sequence;
     const { tenant, wantsPromptLogprobs } = sequence.options;

@@ -145,7 +145,10 @@ export class Generation {
     this.#sayTokens(sequence, [], '', []);
   }
 
-  /** Ends what is not finished; a choice that waits for the rest of a character or stop string shows it. */
+  /**
+   * Ends what is not finished; a choice that waits for the rest of a character or stop string shows
+   * it.
+   */
   cancel(reason: FinishReason): void {
     if (this.#hasEnded) return;
     for (const sequence of this.sequences) {
@@ -156,7 +159,9 @@ export class Generation {
     this.#endIfDone();
   }
 
-  /** Ends with an error: the model gave NaN, which is its fault or the weights', not the client's. */
+  /**
+   * Ends with an error: the model gave NaN, which is its fault or the weights', not the client's.
+   */
   fail(): void {
     if (this.#hasEnded) return;
     this.#hasEnded = true;

@@ -9,7 +9,10 @@ export interface SchedulerLimits {
   readonly maxSequences: number;
   /** Tokens one step may feed the model, over all sequences. */
   readonly maxBatchedTokens: number;
-  /** Output tokens after which an unbounded sequence gives its row to one that waits; absent for the default. */
+  /**
+   * Output tokens after which an unbounded sequence gives its row to one that waits; absent for the
+   * default.
+   */
   readonly quantumTokens?: number;
 }
 
@@ -24,12 +27,15 @@ export interface RowListener {
 /** Long enough that reading it all again, which a new row may take, is small beside it. */
 export const DEFAULT_QUANTUM_TOKENS = 1024;
 
-/** Where a sequence of class `batch` would make a step for an interactive one much longer, it takes part in one of so many. */
+/**
+ * Where a sequence of class `batch` would make a step for an interactive one much longer, it takes
+ * part in one of so many.
+ */
 const BATCH_INTERVAL = 8;
 /**
- * Until there was no interactive sequence for so long, one of class `batch` takes part in a step, with so many
- * tokens: the next one to come waits for the end of a step, which is to be short. Those without bound are streams
- * that somebody reads: they take part as others do.
+ * Until there was no interactive sequence for so long, one of class `batch` takes part in a step,
+ * with so many tokens: the next one to come waits for the end of a step, which is to be short.
+ * Those without bound are streams that somebody reads: they take part as others do.
  */
 const QUIET_MS = 2000;
 const TOKENS_BESIDE = 8;
@@ -42,11 +48,11 @@ const TOKENS_BESIDE = 8;
  * makes a decoding sequence pending by more than one. Sequences that await their next token are
  * served first, so that reading a prompt never stops another's stream.
  *
- * Sequences of class `batch` give way to interactive ones: the newest of them loses its row in the step in
- * which an interactive one lacks it, all of them sit out most steps in which an interactive prompt is read, and
- * one at most takes part in the others as long as interactive ones come and go.
- * A sequence without bound belongs to that class, and gives its row to others of it by turns. What lost its
- * row keeps its tokens, and reads them again like a prompt.
+ * Sequences of class `batch` give way to interactive ones: the newest of them loses its row in the
+ * step in which an interactive one lacks it, all of them sit out most steps in which an interactive
+ * prompt is read, and one at most takes part in the others as long as interactive ones come and go.
+ * A sequence without bound belongs to that class, and gives its row to others of it by turns. What
+ * lost its row keeps its tokens, and reads them again like a prompt.
  */
 export class Scheduler {
   readonly #limits: SchedulerLimits;
@@ -83,8 +89,9 @@ export class Scheduler {
   }
 
   /**
-   * Who of class `batch` takes part beside interactive ones: the oldest whose row lies next to one of theirs, which
-   * the same call of the model reads. Another would want a call of its own, and all weights be read twice.
+   * Who of class `batch` takes part beside interactive ones: the oldest whose row lies next to one
+   * of theirs, which the same call of the model reads. Another would want a call of its own, and
+   * all weights be read twice.
    */
   #beside(): Sequence | null {
     const batch = this.#running.filter(isBounded);
@@ -99,7 +106,10 @@ export class Scheduler {
     this.#line.add(sequence);
   }
 
-  /** Begins a step: gives rows to those who wait, and settles who takes part. @param nowMs by any one clock */
+  /**
+   * Begins a step: gives rows to those who wait, and settles who takes part. @param nowMs by any
+   * one clock
+   */
   admit(nowMs: number): void {
     for (;;) {
       const isFull = this.#running.length >= this.#limits.maxSequences;

@@ -40,7 +40,9 @@ export interface SequenceOptions {
   readonly text: OutputText;
 }
 
-/** One choice of a request inside the engine: its tokens, and how far the model has got with them. */
+/**
+ * One choice of a request inside the engine: its tokens, and how far the model has got with them.
+ */
 export class Sequence {
   readonly options: SequenceOptions;
   readonly numPromptTokens: number;
@@ -57,7 +59,9 @@ export class Sequence {
   /** Its place in the cache while it runs. */
   row: CacheRow | null = null;
   finishReason: FinishReason | null = null;
-  /** Leading tokens whose keys and values came from the prefix cache; `null` before it had a row. */
+  /**
+   * Leading tokens whose keys and values came from the prefix cache; `null` before it had a row.
+   */
   numCachedTokens: number | null = null;
   /** Output tokens it had when its turn in a row began. */
   turnStart: number;
@@ -103,7 +107,10 @@ export class Sequence {
     return this.tokenIds.length + this.draftTokenIds.length - this.numComputedTokens;
   }
 
-  /** Tokens that the next chunk may have: those until the block that is being filled is full, at most. */
+  /**
+   * Tokens that the next chunk may have: those until the block that is being filled is full, at
+   * most.
+   */
   get roomInChunk(): number {
     return roomInChunk(this.numComputedTokens, this.context.sinkWindow);
   }

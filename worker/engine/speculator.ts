@@ -43,7 +43,10 @@ interface NamedRequest extends DraftRequest {
 /** Shortest match that is worth a proposal. */
 const MIN_MATCH = 2;
 
-/** Puts tokens forward for the target to verify in its next step, as its policy finds worth the while. */
+/**
+ * Puts tokens forward for the target to verify in its next step, as its policy finds worth the
+ * while.
+ */
 export class Speculator {
   readonly #parts: SpeculatorParts;
   readonly #drafteeBySequence = new Map<Sequence, Draftee>();
@@ -56,8 +59,9 @@ export class Speculator {
   }
 
   /**
-   * Whether it has a part in the next step, in which these sequences are about to read one token each. Where
-   * it has none, it is to be told nothing but what the step took: thinking costs, even of nothing.
+   * Whether it has a part in the next step, in which these sequences are about to read one token
+   * each. Where it has none, it is to be told nothing but what the step took: thinking costs, even
+   * of nothing.
    *
    * @param isMixed whether others read their prompts in that step
    */
@@ -146,13 +150,17 @@ export class Speculator {
     };
   }
 
-  /** What could be put forward for a sequence, lookups by their tokens, the draft model by its length. */
+  /**
+   * What could be put forward for a sequence, lookups by their tokens, the draft model by its
+   * length.
+   */
   #candidates(sequence: Sequence): {
     readonly sequence: Sequence;
     readonly proposals: readonly Proposal[];
     readonly candidates: readonly Candidate[];
   } {
-    // A draft ends with the target's chunk, and a token before the sequence's limit or its context's.
+    // A draft ends with the target's chunk, and a token before the sequence's limit or its
+    // context's.
     const room = Math.min(
       this.#parts.maxDraftTokens,
       sequence.roomInChunk - 1,
@@ -178,12 +186,16 @@ export class Speculator {
     return draftee;
   }
 
-  /** Tokens to be read beside those of a chunk, if its row has columns for their keys and there are such positions. */
+  /**
+   * Tokens to be read beside those of a chunk, if its row has columns for their keys and there are
+   * such positions.
+   */
   sideTokensFor(sequence: Sequence, numTokens: number): SideTokens | null {
     const side = this.#drafteeBySequence.get(sequence)?.sideTokens ?? null;
     if (side === null || !sequence.isDecoding || !sequence.canSpeculate) return null;
     const { numPromptTokens, numComputedTokens, options, context } = sequence;
-    // Where the sequence must end, the model's positions may end too; and behind the window, they see too much.
+    // Where the sequence must end, the model's positions may end too; and behind the window, they
+    // see too much.
     const numPositions = Math.min(
       numPromptTokens + options.maxOutputTokens,
       context.numDenseTokens,
@@ -222,7 +234,10 @@ export class Speculator {
     this.#parts.rest?.observe({ ...time, isDrafted, proposingMs });
   }
 
-  /** Gives the draft model's row of a sequence to others, until it is drafted for again; then it reads all anew. */
+  /**
+   * Gives the draft model's row of a sequence to others, until it is drafted for again; then it
+   * reads all anew.
+   */
   suspend(sequence: Sequence): void {
     this.#parts.drafter?.remove(sequence);
   }

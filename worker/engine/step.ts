@@ -9,7 +9,10 @@ export interface Chunk {
   readonly numTokens: number;
 }
 
-/** Tokens of a chunk, from its end, whose logits are wanted: those that choose a token or verify a draft. */
+/**
+ * Tokens of a chunk, from its end, whose logits are wanted: those that choose a token or verify a
+ * draft.
+ */
 export function numLogits({ sequence, numTokens }: Chunk): number {
   if (sequence.options.wantsPromptLogprobs && sequence.numOutputTokens === 0) return numTokens;
   const numKnown = sequence.tokenIds.length - sequence.numComputedTokens;

@@ -5,8 +5,8 @@ export interface StopResult {
 }
 
 /**
- * Looks for stop strings in text that comes in pieces. Holds back what may be the beginning of one, so that
- * no part of a stop string is ever shown.
+ * Looks for stop strings in text that comes in pieces. Holds back what may be the beginning of one,
+ * so that no part of a stop string is ever shown.
  *
  * With stop string "END" and the pieces "the E", "N", "T": shown "the ", "", "ENT".
  */

@@ -68,7 +68,8 @@ export class TokenSelector {
   }
 
   /**
-   * What would follow the side tokens that want it, with the noise of the positions that they are guesses for.
+   * What would follow the side tokens that want it, with the noise of the positions that they are
+   * guesses for.
    *
    * @param logits [n, vocabSize], theirs from row `firstLogits` on
    */
@@ -89,7 +90,10 @@ export class TokenSelector {
     });
   }
 
-  /** What the prompt's own tokens were worth, for those that follow the chunk's, where that is wanted. */
+  /**
+   * What the prompt's own tokens were worth, for those that follow the chunk's, where that is
+   * wanted.
+   */
   #promptLogprobs(
     sequence: Sequence,
     start: number,

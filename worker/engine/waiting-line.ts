@@ -1,11 +1,12 @@
 import type { Sequence } from './sequence.ts';
 
 /**
- * Sequences that wait for a row: interactive ones, then those of class `batch`. Within a class the most urgent
- * come first, then the oldest.
+ * Sequences that wait for a row: interactive ones, then those of class `batch`. Within a class the
+ * most urgent come first, then the oldest.
  *
- * Those that gave their row away when their turn was over stand apart, behind nobody and before nobody: rows go
- * to them and to the others of their class by turns, so that neither can keep the other from running.
+ * Those that gave their row away when their turn was over stand apart, behind nobody and before
+ * nobody: rows go to them and to the others of their class by turns, so that neither can keep the
+ * other from running.
  */
 export class WaitingLine {
   readonly #interactive: Sequence[] = [];

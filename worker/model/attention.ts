@@ -7,7 +7,10 @@ export interface AttentionInputs {
   /** Where new keys and values go: int64 [rows], on WebGPU [rows, numKvHeads, newTokens, 3]. */
   readonly writeIndices: Value;
   readonly mask: Value; // [rows, 1, group * newTokens, columns]
-  /** int64 [numParts]: columns of the sinks, where the graph has them, of the frozen part and of the tail. */
+  /**
+   * int64 [numParts]: columns of the sinks, where the graph has them, of the frozen part and of the
+   * tail.
+   */
   readonly partSizes: Value;
 }
 
@@ -117,7 +120,9 @@ interface KeysAndValues {
   readonly values: Value;
 }
 
-/** [rows, numKvHeads, frozen or sink, headDim], with a 1 before the columns where groups are cut. */
+/**
+ * [rows, numKvHeads, frozen or sink, headDim], with a 1 before the columns where groups are cut.
+ */
 function addFrozenInputs(
   { graph, config, groupParts }: Builder,
   layer: number,

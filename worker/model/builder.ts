@@ -3,8 +3,8 @@ import type { Graph } from './graph.ts';
 import type { Weights } from './weights.ts';
 
 /**
- * How weights are stored and multiplied: as floats, as int8 with a scale per output, or as blocks of
- * 8- or 4-bit numbers with a scale each.
+ * How weights are stored and multiplied: as floats, as int8 with a scale per output, or as blocks
+ * of 8- or 4-bit numbers with a scale each.
  */
 export const WEIGHT_FORMATS = ['fp32', 'int8', 'q8', 'q4'] as const;
 

@@ -13,7 +13,10 @@ import { createSampleCall } from './sample-call.ts';
 /** Raised with every change that could change a choice. */
 const CHOICE_VERSION = 1;
 
-/** Formats that say nearly what fp32 says. Four bits lose more, so only the operator may choose them. */
+/**
+ * Formats that say nearly what fp32 says. Four bits lose more, so only the operator may choose
+ * them.
+ */
 const CANDIDATES = { cpu: ['fp32', 'int8', 'q8'], webgpu: ['fp32', 'q8'] } as const;
 
 /** Decoding one sequence, decoding many, verifying a draft of four. */
@@ -77,7 +80,8 @@ export function fastest(timesByFormat: ReadonlyMap<WeightFormat, readonly number
 }
 
 /**
- * Formats take turns, and the least time counts: what others do on the machine only ever adds to it.
+ * Formats take turns, and the least time counts: what others do on the machine only ever adds to
+ * it.
  *
  * @returns milliseconds by format, [numCalls]
  */

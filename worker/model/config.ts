@@ -39,14 +39,17 @@ export interface ModelConfig {
 }
 
 /**
- * Whether a text may go on beyond the context behind sinks: where distance alone decides what a rotation does, and
- * nothing else slides. With dynamic NTK the angles depend on the length of the text, and learned positions end.
+ * Whether a text may go on beyond the context behind sinks: where distance alone decides what a
+ * rotation does, and nothing else slides. With dynamic NTK the angles depend on the length of the
+ * text, and learned positions end.
  */
 export function canSlide({ rope, slidingWindow }: ModelConfig): boolean {
   return rope !== null && rope.scaling.type !== 'dynamic' && slidingWindow === null;
 }
 
-/** Whether the graph has a part for sinks; on WebGPU, which knows no part without columns, none has. */
+/**
+ * Whether the graph has a part for sinks; on WebGPU, which knows no part without columns, none has.
+ */
 export function hasSinks(config: ModelConfig, executionProvider: ExecutionProvider): boolean {
   return executionProvider === 'cpu' && canSlide(config);
 }
@@ -208,7 +211,8 @@ function parseSlidingWindow(
     throw new ModelError(`${path}: layer_types ${kind} is not supported`);
   }
   if (kind === 'full_attention') return null;
-  if (architecture === 'LlamaForCausalLM') return null; // has no such window, whatever config.json says
+  // It has no such window, whatever config.json says.
+  if (architecture === 'LlamaForCausalLM') return null;
   if (architecture === 'MistralForCausalLM') return raw.sliding_window ?? null;
 
   // Qwen: layers from max_window_layers on slide, those before see everything.

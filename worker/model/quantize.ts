@@ -82,8 +82,9 @@ function writeEightBits(block: Float32Array, bytes: Uint8Array): number {
 }
 
 /**
- * What the number of greatest magnitude is divided by for a first scale. Numbers go from -8 to 7, so
- * that number takes the side with one more; cutting it off a little can be worth it for the others.
+ * What the number of greatest magnitude is divided by for a first scale. Numbers go from -8 to 7,
+ * so that number takes the side with one more; cutting it off a little can be worth it for the
+ * others.
  */
 const FOUR_BIT_DIVISORS = [-8, -8.5, -7.75, -7.5, -7.25, -7, -6.75, -6.5, -6] as const;
 

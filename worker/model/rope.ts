@@ -103,7 +103,8 @@ function yarnFrequencies(
 /** Cosines and sines per position, computed in double precision, so that no position is too far. */
 export class RopeTable {
   readonly #config: RopeConfig;
-  readonly #rows: { cos: Float32Array; sin: Float32Array }[] = []; // of the first positions, as they come
+  /** Of the first positions, as they come. */
+  readonly #rows: { cos: Float32Array; sin: Float32Array }[] = [];
   readonly #fixed: Float64Array | null;
 
   constructor(config: RopeConfig) {

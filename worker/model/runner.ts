@@ -1,4 +1,7 @@
-/** Tensors of one layer of the KV cache, as the model reads them in a step. Never written by the model. */
+/**
+ * Tensors of one layer of the KV cache, as the model reads them in a step. Never written by the
+ * model.
+ */
 export interface LayerCache {
   /** [numRows, numKvHeads, frozenCapacity, headDim] */
   readonly frozenKeys: Float32Array;
@@ -8,7 +11,10 @@ export interface LayerCache {
   readonly tailValues: Float32Array;
 }
 
-/** First tokens of each row that are looked at from a place, and not from a position, by those that see them. */
+/**
+ * First tokens of each row that are looked at from a place, and not from a position, by those that
+ * see them.
+ */
 export interface SinkInput {
   /** Columns for them, a multiple of 64. */
   readonly capacity: number;
@@ -23,7 +29,10 @@ export interface SinkCache {
   readonly sinkValues: Float32Array;
 }
 
-/** One call of the model: `numRows` rows of `numNewTokens` tokens each, ragged rows padded at the end. */
+/**
+ * One call of the model: `numRows` rows of `numNewTokens` tokens each, ragged rows padded at the
+ * end.
+ */
 export interface ModelInput {
   readonly numRows: number;
   readonly numNewTokens: number;
@@ -34,7 +43,8 @@ export interface ModelInput {
   /** Where in the tail each row's first new token goes. */
   readonly writeIndices: Int32Array; // [numRows]
   /** What is added to the scores: 0 where a token may look, MASKED elsewhere. */
-  readonly mask: Float32Array; // [numRows, numNewTokens, numColumns]: of sinks, if any, frozen ones, the tail's
+  /** [numRows, numNewTokens, numColumns]: of sinks, if any, frozen ones, the tail's */
+  readonly mask: Float32Array;
   readonly layers: readonly LayerCache[]; // [numLayers]
   /** `null` where no token looks at sinks, which only a model that can slide may. */
   readonly sinks: SinkInput | null;
@@ -63,7 +73,10 @@ export interface ModelShape {
   readonly canSlide: boolean;
 }
 
-/** Lowest finite float32: `exp` of it is an exact zero, while -Infinity would make a fully masked row NaN. */
+/**
+ * Lowest finite float32: `exp` of it is an exact zero, while -Infinity would make a fully masked
+ * row NaN.
+ */
 export const MASKED = -3.4028234663852886e38;
 
 /** A model ready to run. One call at a time. */

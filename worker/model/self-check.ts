@@ -147,7 +147,9 @@ function createFrozen(
   return frozen;
 }
 
-/** [numRows, numKvHeads, BLOCK_SIZE + length, headDim]: what earlier steps gave, one after another. */
+/**
+ * [numRows, numKvHeads, BLOCK_SIZE + length, headDim]: what earlier steps gave, one after another.
+ */
 function createTail(
   { numKvHeads, headDim }: ModelShape,
   { numRows, length }: Step,

@@ -3,7 +3,9 @@ import { invariant } from '../../shared/assert.ts';
 /** What weights of a graph may be stored as. */
 export type TensorData = Float32Array | Uint8Array | Int8Array | BigInt64Array;
 
-/** A tensor whose numbers are fetched only while they are written, so that one at a time is held. */
+/**
+ * A tensor whose numbers are fetched only while they are written, so that one at a time is held.
+ */
 export interface LazyTensor<Data extends TensorData = Float32Array> {
   readonly dims: readonly number[];
   readonly load: () => Data;

@@ -7,7 +7,9 @@ import type { LazyTensor } from './tensor.ts';
 
 const indexSchema = z.object({ weight_map: z.record(z.string(), z.string()) });
 
-/** All tensors of a checkpoint, in one file or in shards. Remembers which of them were asked for. */
+/**
+ * All tensors of a checkpoint, in one file or in shards. Remembers which of them were asked for.
+ */
 export class Weights {
   readonly #files: readonly SafetensorsFile[];
   readonly #fileByName = new Map<string, SafetensorsFile>();

@@ -4,8 +4,8 @@ import { CANCEL_REASONS, type CancelReason } from '../../shared/protocol/request
 import type { RedisClient } from './connection.ts';
 
 /**
- * Listens for requests that clients gave up on. A message may be lost: the flag in the request's state
- * comes back with every append and every claim.
+ * Listens for requests that clients gave up on. A message may be lost: the flag in the request's
+ * state comes back with every append and every claim.
  *
  * @param subscriber resubscribes by itself after a reconnect
  */

@@ -37,7 +37,10 @@ interface Running {
   isTurnOver: boolean;
 }
 
-/** Takes requests off the queue, as many as the engine has rows, and hands them over when told to stop. */
+/**
+ * Takes requests off the queue, as many as the engine has rows, and hands them over when told to
+ * stop.
+ */
 export class Consumer {
   readonly #options: ConsumerOptions;
   readonly #context: RunContext;
@@ -67,7 +70,8 @@ export class Consumer {
   /**
    * Works until told to stop, and returns when every request is finished or handed over.
    *
-   * @throws {Error} a bug met in working on a request; its lock runs out and another worker takes over
+   * @throws {Error} a bug met in working on a request; its lock runs out and another worker takes
+   *   over
    */
   async run(signal: AbortSignal): Promise<void> {
     const { queue, redis, stalledCheckMs, maxRunning, quantumTokens } = this.#options;

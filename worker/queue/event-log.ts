@@ -43,8 +43,8 @@ interface Ending {
 }
 
 /**
- * Appends the events of one claim to the request's log, one call at a time. While a call is under way,
- * and for 5 ms from its beginning, further events gather.
+ * Appends the events of one claim to the request's log, one call at a time. While a call is under
+ * way, and for 5 ms from its beginning, further events gather.
  */
 export class EventLog {
   /** Settles when nothing more is to be written. */

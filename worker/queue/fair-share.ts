@@ -24,8 +24,8 @@ export interface FairShareOptions {
 }
 
 /**
- * Keeps requests without bound from holding every place of a worker while others wait in its queue: those that
- * have had most give their places away, as many as wait.
+ * Keeps requests without bound from holding every place of a worker while others wait in its queue:
+ * those that have had most give their places away, as many as wait.
  */
 export class FairShare implements Disposable {
   readonly #queue: Queue;

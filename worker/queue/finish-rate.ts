@@ -8,8 +8,9 @@ interface Finish {
 }
 
 /**
- * How many requests a worker can finish in a second: as many as it takes at a time, by the time that the
- * last ones took. Unlike a count of what was finished, it does not fall when there is nothing to do.
+ * How many requests a worker can finish in a second: as many as it takes at a time, by the time
+ * that the last ones took. Unlike a count of what was finished, it does not fall when there is
+ * nothing to do.
  */
 export class FinishRate {
   readonly #maxRunning: number;
@@ -22,7 +23,10 @@ export class FinishRate {
     this.#now = now;
   }
 
-  /** Begins to time a request. @returns to be called when it is finished, and not when it is given back */
+  /**
+   * Begins to time a request. @returns to be called when it is finished, and not when it is given
+   * back
+   */
   start(): () => void {
     const startMs = this.#now();
     return () => {

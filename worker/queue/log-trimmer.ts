@@ -29,8 +29,8 @@ export interface LogTrimmerOptions {
 const NUM_MARKS = 60;
 
 /**
- * Cuts the log of an endless request behind its readers: what is older than the retention goes, unless a worker
- * that takes over would need it.
+ * Cuts the log of an endless request behind its readers: what is older than the retention goes,
+ * unless a worker that takes over would need it.
  *
  * Ids of events say nothing of time, so places of the log are noted as they are reached.
  */

@@ -16,8 +16,8 @@ export interface LostWorkers {
 }
 
 /**
- * How many workers are gone. One whose connection was cut, or that hung and came back, lost the request but was
- * not killed by it.
+ * How many workers are gone. One whose connection was cut, or that hung and came back, lost the
+ * request but was not killed by it.
  *
  * @param claims entries of the request's list of claims, oldest first
  */

@@ -16,8 +16,8 @@ export interface QuietQueueOptions {
 const MAX_QUIET_CHECKS = 3;
 
 /**
- * Notices that requests wait while the queue gives none to a worker with room: consumers have been seen
- * to fall silent after a reconnect or a failover.
+ * Notices that requests wait while the queue gives none to a worker with room: consumers have been
+ * seen to fall silent after a reconnect or a failover.
  */
 export class QuietQueueWatch implements Disposable {
   readonly #queue: Queue;

@@ -17,7 +17,10 @@ export interface Registration {
   readonly card: ModelCard;
   readonly tokenizerFiles: TokenizerFiles;
   readonly workerId: string;
-  /** Requests of a class that it can finish a second, told with every heartbeat; 0 while nothing is measured. */
+  /**
+   * Requests of a class that it can finish a second, told with every heartbeat; 0 while nothing is
+   * measured.
+   */
   readonly ratePerSecond: (jobClass: JobClass) => number;
 }
 
@@ -70,7 +73,9 @@ export interface AutoSetting {
   readonly choose: () => Promise<string>;
 }
 
-/** What a setting left to `auto` means: the choice of the first worker that asked for this model. */
+/**
+ * What a setting left to `auto` means: the choice of the first worker that asked for this model.
+ */
 export async function settleAuto(
   client: RedisClient,
   keys: Keys,

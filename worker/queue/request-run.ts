@@ -169,7 +169,10 @@ export class RequestRun {
     if (finishReason === 'deadline') this.#cutShort ??= 'expired';
   }
 
-  /** Ends the request's try when it has come further, and lets the log of an endless one be cut as it grows. */
+  /**
+   * Ends the request's try when it has come further, and lets the log of an endless one be cut as
+   * it grows.
+   */
   #watchLog(
     { epoch, nextSeq }: Claim,
     { contextPolicy }: Job,
@@ -225,8 +228,8 @@ export class RequestRun {
   }
 
   /**
-   * Whether claim after claim led nowhere and the workers that made them are gone. Where others die as well, as many
-   * more are wanted: it may have been with the wrong ones each time.
+   * Whether claim after claim led nowhere and the workers that made them are gone. Where others die
+   * as well, as many more are wanted: it may have been with the wrong ones each time.
    */
   async #isPoisonous({ numClaims, job }: Claim): Promise<boolean> {
     const { client, keys, maxClaims } = this.#context;

@@ -3,8 +3,8 @@ import type { RequestId } from '../../shared/ids.ts';
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
- * Requests that gave their place away and wait in the queue again. While no worker has them, the one that had
- * them last ends those whose time is over or whose client is gone.
+ * Requests that gave their place away and wait in the queue again. While no worker has them, the
+ * one that had them last ends those whose time is over or whose client is gone.
  */
 export class YieldedRequests implements Disposable {
   readonly #end: (id: RequestId) => void;

@@ -5,8 +5,8 @@ import type { TokenHistory } from './history.ts';
 import { sample } from './sample.ts';
 
 /**
- * The token that follows: a pure function of its arguments, which is the promise of this service. Penalties
- * and bias first, then temperature, top-k, top-p of what top-k left, min-p, and the draw.
+ * The token that follows: a pure function of its arguments, which is the promise of this service.
+ * Penalties and bias first, then temperature, top-k, top-p of what top-k left, min-p, and the draw.
  */
 export class TokenChooser {
   readonly #scratch: Float32Array; // [vocabSize]

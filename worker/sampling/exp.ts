@@ -6,8 +6,9 @@ const table = Float64Array.from({ length: ENTRIES_PER_NAT * MAX_DEPTH }, (_, i) 
 );
 
 /**
- * exp(-depth) to a relative 3e-10, far finer than a float32 logit tells: the nearest table entry times four
- * terms of the series for the rest. Three times as fast as `Math.exp`, which matters for whole vocabularies.
+ * exp(-depth) to a relative 3e-10, far finer than a float32 logit tells: the nearest table entry
+ * times four terms of the series for the rest. Three times as fast as `Math.exp`, which matters for
+ * whole vocabularies.
  *
  * @param depth nats, not negative
  */

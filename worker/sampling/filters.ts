@@ -11,8 +11,9 @@ export interface Penalties {
 }
 
 /**
- * Makes tokens that were seen less likely: OpenAI's presence and frequency penalties, of output tokens, and
- * the repetition penalty of prompt and output tokens (Keskar et al., "CTRL", arXiv:1909.05858, section 4.1).
+ * Makes tokens that were seen less likely: OpenAI's presence and frequency penalties, of output
+ * tokens, and the repetition penalty of prompt and output tokens (Keskar et al., "CTRL",
+ * arXiv:1909.05858, section 4.1).
  */
 export function applyPenalties(
   logits: Float32Array,
@@ -61,16 +62,19 @@ export function keepTopK(logits: Float32Array, k: number): void {
   }
 }
 
-/** Buckets of `keepTopP` for each nat under the greatest logit; a power of two, so that scaling is exact. */
+/**
+ * Buckets of `keepTopP` for each nat under the greatest logit; a power of two, so that scaling is
+ * exact.
+ */
 const BUCKETS_PER_NAT = 8;
 const NUM_BUCKETS = 256;
 
 /**
- * Keeps the likeliest tokens of softmax(logits / temperature) until their mass reaches `p`, at least one; of
- * equal ones, the first.
+ * Keeps the likeliest tokens of softmax(logits / temperature) until their mass reaches `p`, at
+ * least one; of equal ones, the first.
  *
- * Masses are gathered in buckets of logits, and only the bucket in which the mass reaches `p` is sorted:
- * the plain version sorts the vocabulary.
+ * Masses are gathered in buckets of logits, and only the bucket in which the mass reaches `p` is
+ * sorted: the plain version sorts the vocabulary.
  *
  * Holtzman et al., "The Curious Case of Neural Text Degeneration", arXiv:1904.09751, section 3.1.
  */

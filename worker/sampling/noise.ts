@@ -6,13 +6,17 @@ export interface DrawKey {
   readonly position: number;
 }
 
-/** The part of the hash that all tokens of one draw share; two words, so that draws do not collide. */
+/**
+ * The part of the hash that all tokens of one draw share; two words, so that draws do not collide.
+ */
 export interface DrawHash {
   readonly first: number;
   readonly second: number;
 }
 
-/** The 32-bit finalizer of MurmurHash3 (Appleby, 2008): every input bit reaches every output bit. */
+/**
+ * The 32-bit finalizer of MurmurHash3 (Appleby, 2008): every input bit reaches every output bit.
+ */
 function mix(word: number): number {
   let h = word;
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
@@ -30,14 +34,17 @@ export function noiseBits({ first, second }: DrawHash, tokenId: TokenId): number
   return mix(first ^ Math.imul(tokenId + second, 0x9e3779b1)) >>> 0;
 }
 
-/** Standard Gumbel noise from uniform bits. The uniform is never 0 or 1: the noise is in (-3.2, 22.9). */
+/**
+ * Standard Gumbel noise from uniform bits. The uniform is never 0 or 1: the noise is in (-3.2,
+ * 22.9).
+ */
 export function toGumbel(bits: number): number {
   return -Math.log(-Math.log((bits + 0.5) / 2 ** 32));
 }
 
 /**
- * At least `toGumbel(bits)`, without a logarithm: -ln u >= 1 - u, hence the noise is at most -ln(1 - u),
- * and 1 - u is at least half of the power of two that its leading zeros tell.
+ * At least `toGumbel(bits)`, without a logarithm: -ln u >= 1 - u, hence the noise is at most -ln(1
+ * - u), and 1 - u is at least half of the power of two that its leading zeros tell.
  */
 export function gumbelBound(bits: number): number {
   return (Math.clz32(~bits) + 1) * Math.LN2;

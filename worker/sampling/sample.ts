@@ -37,8 +37,8 @@ export function argmax(logits: Float32Array): TokenId {
  * Draws from softmax(logits / temperature) by the Gumbel-max trick: the greatest of
  * logit / temperature + noise. Temperature 0 is its limit, the first greatest logit.
  *
- * The noise of a token is worked out only where a bound on it, taken from the leading bits of its hash,
- * says that it could win: about one token in twenty.
+ * The noise of a token is worked out only where a bound on it, taken from the leading bits of its
+ * hash, says that it could win: about one token in twenty.
  *
  * @param logits [vocabSize], filtered tokens at -Infinity, at least one finite
  *

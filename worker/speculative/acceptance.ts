@@ -67,7 +67,10 @@ interface Cell {
   readonly byPlace: readonly Rate[]; // [MAX_PLACES]
 }
 
-/** How a sequence's drafts fare against what was expected: accepted and rejected tokens, seen and expected. */
+/**
+ * How a sequence's drafts fare against what was expected: accepted and rejected tokens, seen and
+ * expected.
+ */
 interface Odds {
   accepted: number;
   rejected: number;
@@ -87,9 +90,9 @@ interface Stopping {
 }
 
 /**
- * How likely drafted tokens are accepted: by proposer, by place in the draft (given that those before were
- * accepted), for lookups by length of the match; over all sequences of the worker, and shifted, in odds, by
- * how a sequence's own drafts fared against that.
+ * How likely drafted tokens are accepted: by proposer, by place in the draft (given that those
+ * before were accepted), for lookups by length of the match; over all sequences of the worker, and
+ * shifted, in odds, by how a sequence's own drafts fared against that.
  */
 export class AcceptanceModel {
   readonly #cells = new Map<ProposerName, Cell[]>(); // [NUM_BUCKETS] each

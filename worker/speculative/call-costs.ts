@@ -5,24 +5,39 @@ export interface CallShape {
   readonly numNewTokens: number;
 }
 
-/** Variances, of logarithms: of a call's time by itself, and of what is thought of a shape before it is measured. */
+/**
+ * Variances, of logarithms: of a call's time by itself, and of what is thought of a shape before it
+ * is measured.
+ */
 const CALL_NOISE = 0.05 ** 2;
 const SHAPE_DOUBT = 0.5 ** 2;
 /** The first call of a shape is often slow, and hardly says more than was known before. */
 const FIRST_CALL_NOISE = 1 ** 2;
-/** How much variance a call's time adds: machines change their speed, and shapes, slowly, what they cost. */
+/**
+ * How much variance a call's time adds: machines change their speed, and shapes, slowly, what they
+ * cost.
+ */
 const SPEED_DRIFT = 0.01 ** 2;
 const SHAPE_DRIFT = 0.001 ** 2;
-/** A call this many deviations off counts for no more; two in a row on one side, and the machine has changed. */
+/**
+ * A call this many deviations off counts for no more; two in a row on one side, and the machine has
+ * changed.
+ */
 const MAX_DEVIATIONS = 2.5;
 const CHANGE_DOUBT = 0.3 ** 2;
-/** By how many deviations, and by what part at most, a shape that is little known, or no longer, is thought cheaper. */
+/**
+ * By how many deviations, and by what part at most, a shape that is little known, or no longer, is
+ * thought cheaper.
+ */
 const HOPE = 2;
 const MAX_HOPE = 0.2;
 /** The same of one between others that was never called. */
 const UNTRIED_HOPE = 0.03;
 
-/** What a token and a row more cost, as a part of the call, before anything else is known: little, so that they are tried. */
+/**
+ * What a token and a row more cost, as a part of the call, before anything else is known: little,
+ * so that they are tried.
+ */
 const PRIOR_TOKEN_COST = 0.04;
 const PRIOR_ROW_COST = 0.3;
 
@@ -33,9 +48,9 @@ interface Belief {
 }
 
 /**
- * How slow the machine is just now, against its usual self: a busy neighbor slows all calls alike, and what
- * was measured before he came still says how calls compare. A Kalman filter shares each call's surprise out
- * between the machine and the shape of the call, by how much is known of each.
+ * How slow the machine is just now, against its usual self: a busy neighbor slows all calls alike,
+ * and what was measured before he came still says how calls compare. A Kalman filter shares each
+ * call's surprise out between the machine and the shape of the call, by how much is known of each.
  */
 export class MachineSpeed {
   readonly #slowness: Belief = { mean: 0, variance: 0 };
@@ -82,9 +97,10 @@ interface Point {
 }
 
 /**
- * What calls of a model cost, learned from those that were made. A shape that was not tried lies on the line
- * between those around it. One that was called a few times only, or not for long, is thought somewhat cheaper
- * than it was, so that it is tried again where it comes close, and a wrong idea of it does not last.
+ * What calls of a model cost, learned from those that were made. A shape that was not tried lies on
+ * the line between those around it. One that was called a few times only, or not for long, is
+ * thought somewhat cheaper than it was, so that it is tried again where it comes close, and a wrong
+ * idea of it does not last.
  */
 export class CallCosts {
   readonly #speed: MachineSpeed;
@@ -177,7 +193,10 @@ export class CallCosts {
     return (1 - UNTRIED_HOPE) * ((1 - part) * below.ms + part * above.ms);
   }
 
-  /** What another token costs beyond those measured: as between the two ends, here or for the nearest rows. */
+  /**
+   * What another token costs beyond those measured: as between the two ends, here or for the
+   * nearest rows.
+   */
   #tokenMs(numRows: number): number {
     let nearest = 0;
     for (const count of this.#rowCounts) {

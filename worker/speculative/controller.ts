@@ -46,12 +46,13 @@ interface Row {
 }
 
 /**
- * Chooses proposer and length for each row so that a step gives the most tokens per millisecond, from how
- * drafts fared and what calls took; not to draft is one of the choices. What does not pay is tried again ever
- * more rarely, and all trials together within a small part of the time.
+ * Chooses proposer and length for each row so that a step gives the most tokens per millisecond,
+ * from how drafts fared and what calls took; not to draft is one of the choices. What does not pay
+ * is tried again ever more rarely, and all trials together within a small part of the time.
  *
- * The rule is that of Leviathan, Kalman, Matias, "Fast Inference from Transformers via Speculative Decoding",
- * arXiv:2211.17192, section 3.5, with everything in it measured, and over all rows of a batch at once.
+ * The rule is that of Leviathan, Kalman, Matias, "Fast Inference from Transformers via Speculative
+ * Decoding", arXiv:2211.17192, section 3.5, with everything in it measured, and over all rows of a
+ * batch at once.
  */
 export class Controller implements DraftPolicy {
   readonly #acceptance = new AcceptanceModel();

@@ -7,12 +7,12 @@ const PRIOR_DRAFTS = 4;
 const MAX_THRESHOLD = 0.9;
 
 /**
- * When to stop drafting: once the probability that all tokens drafted so far are accepted falls under a
- * threshold. That probability is the draft model's own, corrected by how its drafts fared; the threshold is
- * what another token must be worth to pay for itself.
+ * When to stop drafting: once the probability that all tokens drafted so far are accepted falls
+ * under a threshold. That probability is the draft model's own, corrected by how its drafts fared;
+ * the threshold is what another token must be worth to pay for itself.
  *
- * Huang, Guo, Wang, "SpecDec++", arXiv:2405.19715, theorem 3.1: a threshold on the probability of a rejection
- * is the optimal rule.
+ * Huang, Guo, Wang, "SpecDec++", arXiv:2405.19715, theorem 3.1: a threshold on the probability of a
+ * rejection is the optimal rule.
  */
 export class DraftThreshold {
   readonly #accepted = new Float64Array(NUM_BINS);

@@ -4,8 +4,8 @@ import { grown } from './growable.ts';
 const NONE = -1;
 
 /**
- * The labeled edges of a graph with very many states of few edges each: one hash table for all of them, and
- * a list of each state's. Typed arrays, since a map per state takes ten times the memory.
+ * The labeled edges of a graph with very many states of few edges each: one hash table for all of
+ * them, and a list of each state's. Typed arrays, since a map per state takes ten times the memory.
  */
 export class EdgeTable {
   #sources = new Int32Array(128); // [numEdges], then room to grow

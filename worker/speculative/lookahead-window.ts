@@ -9,14 +9,17 @@ export interface LookaheadShape {
 }
 
 /**
- * Tokens to run beside the pending token, which is at offset 0. All of them see the whole sequence and the
- * pending token, never a draft, and are never seen by either. Level by level, oldest first.
+ * Tokens to run beside the pending token, which is at offset 0. All of them see the whole sequence
+ * and the pending token, never a draft, and are never seen by either. Level by level, oldest first.
  */
 export interface SideTokens {
   readonly tokenIds: readonly TokenId[]; // [numSide]
   /** Positions after that of the pending token, 1 and up; several tokens may share one. */
   readonly offsets: readonly number[]; // [numSide]
-  /** Which side tokens each may see, itself included: ascending indices, and one for each offset up to its own. */
+  /**
+   * Which side tokens each may see, itself included: ascending indices, and one for each offset up
+   * to its own.
+   */
   readonly visible: readonly (readonly number[])[]; // [numSide]
   /** The first of the tokens whose successors `take` wants; it wants those of all from there on. */
   readonly firstWanted: number;
@@ -30,15 +33,15 @@ interface Column {
 }
 
 /**
- * The window of lookahead decoding: guesses of tokens that are not decided yet, each made from those of earlier
- * iterations. The guess of level l in column c is for offset c + 1 + l. It sees the oldest level up to its
- * column and then its own column: with W = 5 and N = 4, the newest guess for offset 6 sees the middle one for
- * 5, the oldest ones for 1 to 4 and the pending token.
+ * The window of lookahead decoding: guesses of tokens that are not decided yet, each made from
+ * those of earlier iterations. The guess of level l in column c is for offset c + 1 + l. It sees
+ * the oldest level up to its column and then its own column: with W = 5 and N = 4, the newest guess
+ * for offset 6 sees the middle one for 5, the oldest ones for 1 to 4 and the pending token.
  *
  * Each iteration adds a newest level, which ends an n-gram in each column, and drops the oldest.
  *
- * Fu, Bailis, Stoica, Zhang, "Break the Sequential Dependency of LLM Inference Using Lookahead Decoding",
- * arXiv:2402.02057, section 3 and figure 3.
+ * Fu, Bailis, Stoica, Zhang, "Break the Sequential Dependency of LLM Inference Using Lookahead
+ * Decoding", arXiv:2402.02057, section 3 and figure 3.
  */
 export class LookaheadWindow {
   readonly #shape: LookaheadShape;
@@ -48,7 +51,9 @@ export class LookaheadWindow {
   #numLevels = 1;
   #numFilled = 0;
 
-  /** @param fillers what columns hold before anything is guessed for them: tokens of the prompt, say */
+  /**
+   * @param fillers what columns hold before anything is guessed for them: tokens of the prompt, say
+   */
   constructor(shape: LookaheadShape, fillers: readonly TokenId[]) {
     invariant(shape.numColumns >= 1 && shape.ngramLength >= 2, 'a window has columns and levels');
     invariant(fillers.length > 0, 'a window is filled with tokens');
@@ -70,7 +75,8 @@ export class LookaheadWindow {
    * Takes what the model chose after the newest level, and moves on with the sequence.
    *
    * @param nextTokenIds [numColumns], the successors of the side tokens from `firstWanted` on
-   * @param numTaken tokens that the sequence gained in the same step: 1, and 1 for each accepted draft
+   * @param numTaken tokens that the sequence gained in the same step: 1, and 1 for each accepted
+   *   draft
    * @returns the n-grams that were completed
    */
   take(nextTokenIds: readonly TokenId[], numTaken: number): TokenId[][] {

@@ -11,12 +11,12 @@ export interface LookaheadOptions extends LookaheadShape {
 const DEFAULTS: LookaheadOptions = { numColumns: 5, ngramLength: 4, maxNgrams: 4096 };
 
 /**
- * Lookahead decoding of one sequence: no draft model, but side tokens beside the pending one, in which a
- * Jacobi iteration guesses ahead. N-grams of its trajectory are pooled, and drafted when the sequence comes
- * by their first token.
+ * Lookahead decoding of one sequence: no draft model, but side tokens beside the pending one, in
+ * which a Jacobi iteration guesses ahead. N-grams of its trajectory are pooled, and drafted when
+ * the sequence comes by their first token.
  *
- * Fu, Bailis, Stoica, Zhang, "Break the Sequential Dependency of LLM Inference Using Lookahead Decoding",
- * arXiv:2402.02057, with one n-gram verified at a time (G = 1).
+ * Fu, Bailis, Stoica, Zhang, "Break the Sequential Dependency of LLM Inference Using Lookahead
+ * Decoding", arXiv:2402.02057, with one n-gram verified at a time (G = 1).
  */
 export class Lookahead {
   readonly #window: LookaheadWindow;

@@ -11,8 +11,8 @@ interface Watched {
 }
 
 /**
- * Watches lookups that were not drafted, for whether they would have been right: their tokens are known, so
- * learning what they are worth costs nothing. One at a time for each proposer.
+ * Watches lookups that were not drafted, for whether they would have been right: their tokens are
+ * known, so learning what they are worth costs nothing. One at a time for each proposer.
  */
 export class LookupShadow {
   readonly #watchedByProposer = new Map<ProposerName, Watched>();
@@ -27,7 +27,9 @@ export class LookupShadow {
     this.#watchedByProposer.delete(proposer);
   }
 
-  /** Takes in what the sequence gained. @returns what became of the lookups that are decided by it */
+  /**
+   * Takes in what the sequence gained. @returns what became of the lookups that are decided by it
+   */
   take(tokenIds: readonly TokenId[]): DraftOutcome[] {
     const outcomes: DraftOutcome[] = [];
     for (const watched of this.#watchedByProposer.values()) {

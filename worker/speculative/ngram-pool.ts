@@ -1,8 +1,8 @@
 import type { TokenId } from '../../shared/ids.ts';
 
 /**
- * N-grams by their first token, the latest of each; when there are too many, those that were neither added
- * nor followed for longest go.
+ * N-grams by their first token, the latest of each; when there are too many, those that were
+ * neither added nor followed for longest go.
  */
 export class NgramPool {
   readonly #maxNgrams: number;

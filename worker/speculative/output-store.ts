@@ -22,21 +22,27 @@ export const MAX_BYTES_PER_TOKEN = 240;
 /** Continuations of one match that are compared; the latest ones come first. */
 const MAX_CONTINUATIONS = 64;
 
-/** A continuation that fewer earlier outputs took than this share of those that matched is not drafted. */
+/**
+ * A continuation that fewer earlier outputs took than this share of those that matched is not
+ * drafted.
+ */
 const MIN_SHARE = 0.1;
 
-/** What one tenant's requests put out. The younger part fills while the older one is still looked up in. */
+/**
+ * What one tenant's requests put out. The younger part fills while the older one is still looked up
+ * in.
+ */
 interface TenantOutputs {
   younger: SuffixAutomaton;
   older: SuffixAutomaton;
 }
 
 /**
- * Recent outputs of one model, and what followed in them when they ended as a sequence ends now: after the
- * longest suffix that matches, the token that came most often, and so on.
+ * Recent outputs of one model, and what followed in them when they ended as a sequence ends now:
+ * after the longest suffix that matches, the token that came most often, and so on.
  *
- * A tenant looks up in its own outputs only; how much another has put out can cost it old ones, but nothing
- * of theirs ever shows, not even as a faster answer.
+ * A tenant looks up in its own outputs only; how much another has put out can cost it old ones, but
+ * nothing of theirs ever shows, not even as a faster answer.
  *
  * Oliaro et al., "SuffixDecoding", arXiv:2411.04975, section 4, with the greedy path of the tree.
  */
@@ -123,7 +129,10 @@ export class OutputStore {
   }
 }
 
-/** From a match on, always the token that followed most often, while enough of the matches took the path. */
+/**
+ * From a match on, always the token that followed most often, while enough of the matches took the
+ * path.
+ */
 function likeliestPath(outputs: SuffixAutomaton, match: Match, maxDraft: number): TokenId[] {
   const tokenIds: TokenId[] = [];
   let share = 1;

@@ -1,4 +1,7 @@
-/** What could be drafted for a row, as expected numbers of accepted tokens by length, `[length + 1]`. */
+/**
+ * What could be drafted for a row, as expected numbers of accepted tokens by length, `[length +
+ * 1]`.
+ */
 export interface SearchRow {
   readonly lookups: readonly Float64Array[];
   /** With the draft model; `null` where it cannot. */
@@ -9,7 +12,9 @@ export interface SearchRow {
 export interface SearchCosts {
   /** One call of the target by longest draft. [maxLength + 1] */
   readonly callMs: Float64Array;
-  /** Drafting up to `length` tokens for `numRows`, and how long the longest of these drafts gets. */
+  /**
+   * Drafting up to `length` tokens for `numRows`, and how long the longest of these drafts gets.
+   */
   draft(length: number, numRows: number): { readonly ms: number; readonly longest: number };
 }
 
@@ -33,9 +38,9 @@ const MARGIN = 1.005;
 const NOTHING: RowChoice = { lookup: null, length: 0 };
 
 /**
- * Chooses for each row what is drafted so that the whole step gives the most tokens per millisecond: all rows
- * wait for the longest draft. Tries each length of the longest lookup with each length of the model's drafts;
- * within these bounds, each row takes what it expects more of.
+ * Chooses for each row what is drafted so that the whole step gives the most tokens per
+ * millisecond: all rows wait for the longest draft. Tries each length of the longest lookup with
+ * each length of the model's drafts; within these bounds, each row takes what it expects more of.
  *
  * @param numOthers further rows of the same call, for which nothing is drafted
  */
@@ -81,7 +86,9 @@ export function searchPlan(
 interface Lengths {
   readonly draft: number;
   readonly lookup: number;
-  /** By how much the draft model's draft must exceed the lookup to be worth a row more in its runs. */
+  /**
+   * By how much the draft model's draft must exceed the lookup to be worth a row more in its runs.
+   */
   readonly leastGain: number;
 }
 

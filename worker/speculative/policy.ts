@@ -9,7 +9,9 @@ export interface Candidate {
   readonly maxTokens: number;
   /** Length of the match that a lookup rests on; 0 where that means nothing. */
   readonly matchLength: number;
-  /** The tokens of a lookup, at least `maxTokens`, where they are known before anything is decided. */
+  /**
+   * The tokens of a lookup, at least `maxTokens`, where they are known before anything is decided.
+   */
   readonly tokenIds?: readonly TokenId[];
 }
 
@@ -52,13 +54,19 @@ export interface DraftPolicy {
   observeCall(cost: CallCost): void;
   observeDraft(cost: DraftCost): void;
   observeVerified(sequence: object, draft: VerifiedDraft & { readonly matchLength: number }): void;
-  /** Takes in what a sequence gained in a step, drafted or not: it tells whether a lookup would have been right. */
+  /**
+   * Takes in what a sequence gained in a step, drafted or not: it tells whether a lookup would have
+   * been right.
+   */
   observeTaken(sequence: object, tokenIds: readonly TokenId[]): void;
   /** Takes in what the draft model said of a draft that was verified, after each token. */
   observeConfidence(cumulativeProbabilities: readonly number[], numAccepted: number): void;
 }
 
-/** The same length for all, from the first proposer on the list that has something: for tests and benchmarks. */
+/**
+ * The same length for all, from the first proposer on the list that has something: for tests and
+ * benchmarks.
+ */
 export class FixedPolicy implements DraftPolicy {
   readonly #proposers: readonly ProposerName[];
   readonly #numTokens: number;

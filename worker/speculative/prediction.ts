@@ -18,13 +18,13 @@ const FAR_MATCH = 4;
 const MAX_FAR_MATCH = 32;
 
 /**
- * Follows a predicted output for as long as the output does. Where they part, looks for the place at which
- * the prediction goes on as the output now ends: nearby for a short match, since edits are local, farther
- * away for a longer one, and anywhere for a long one. Until it is found, as many tokens of the prediction as
- * of the output are taken for replaced.
+ * Follows a predicted output for as long as the output does. Where they part, looks for the place
+ * at which the prediction goes on as the output now ends: nearby for a short match, since edits are
+ * local, farther away for a longer one, and anywhere for a long one. Until it is found, as many
+ * tokens of the prediction as of the output are taken for replaced.
  *
- * With the prediction [1, 2, 3, 4, 5] and the output 1, 2, 9: [4, 5] follows, 9 taken for a replaced 3. If 3
- * comes next, 9 was inserted: [4, 5]. After 1, 2, 4 the 3 is gone: [5].
+ * With the prediction [1, 2, 3, 4, 5] and the output 1, 2, 9: [4, 5] follows, 9 taken for a
+ * replaced 3. If 3 comes next, 9 was inserted: [4, 5]. After 1, 2, 4 the 3 is gone: [5].
  */
 export class Prediction {
   readonly #tokenIds: readonly TokenId[];
@@ -80,7 +80,9 @@ export class Prediction {
     }
   }
 
-  /** The best place around where the two parted: the longest match, and of equal ones the nearest. */
+  /**
+   * The best place around where the two parted: the longest match, and of equal ones the nearest.
+   */
   #findNear(): { place: number; run: number } {
     const drift = Math.min(this.#numSince, MAX_DRIFT);
     let best = { place: this.#partedAt + this.#numSince, run: 0 };
@@ -90,7 +92,8 @@ export class Prediction {
     for (let place = start; place < end; place += 1) {
       const run = this.#runBefore(place);
       if (run === 0 || run < best.run) continue;
-      const sinceParted = Math.abs(place - this.#partedAt - 1); // all of the output since was inserted
+      // All of the output since was inserted.
+      const sinceParted = Math.abs(place - this.#partedAt - 1);
       const sinceReplaced = Math.abs(place - this.#partedAt - drift);
       const distance = Math.min(sinceParted, sinceReplaced);
       if (distance > 4 ** run) continue;

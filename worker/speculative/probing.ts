@@ -3,7 +3,10 @@ const MIN_PAUSE = 8;
 const MAX_SEQUENCE_PAUSE = 32;
 const MAX_WORKER_PAUSE = 1024;
 
-/** Part of all time that probes may cost, and the plain steps' worth that a new worker may spend at once. */
+/**
+ * Part of all time that probes may cost, and the plain steps' worth that a new worker may spend at
+ * once.
+ */
 const PROBING_SHARE = 0.004;
 const GRANTED_STEPS = 3;
 
@@ -24,7 +27,9 @@ export class ProbeSchedule {
     return step >= this.#nextStep;
   }
 
-  /** Whether it soon will be, so that it may as well join another's probe: all rows wait for that. */
+  /**
+   * Whether it soon will be, so that it may as well join another's probe: all rows wait for that.
+   */
   isNearlyDue(step: number): boolean {
     return step + this.#pause / 2 >= this.#nextStep;
   }
@@ -50,7 +55,9 @@ export class ProbeSchedule {
 /** A row that might be probed. */
 export interface ProbeRow {
   readonly schedule: ProbeSchedule;
-  /** Tokens expected to be accepted with the draft model, by length; `null` where it cannot draft. */
+  /**
+   * Tokens expected to be accepted with the draft model, by length; `null` where it cannot draft.
+   */
   readonly drafted: Float64Array | null;
   /** Whether the step's plan drafts with it anyway. */
   readonly isDrafting: boolean;
@@ -60,7 +67,10 @@ export interface ProbeRow {
 export interface ProbeStep {
   readonly step: number;
   readonly plainMs: number;
-  /** By how much a step of such drafts for so many rows, gaining so many tokens, falls short of the plan. */
+  /**
+   * By how much a step of such drafts for so many rows, gaining so many tokens, falls short of the
+   * plan.
+   */
   lossMs(length: number, numRows: number, gained: number): number;
   /** Whether the draft model might pay at its best. */
   mightPay(): boolean;

@@ -1,8 +1,8 @@
 import type { TokenId } from '../../shared/ids.ts';
 
 /**
- * Who drafts: the client's predicted output, the sequence's own tokens, recent outputs of the tenant,
- * lookahead's pool, the draft model, and the draft model helped by a lookup of its own.
+ * Who drafts: the client's predicted output, the sequence's own tokens, recent outputs of the
+ * tenant, lookahead's pool, the draft model, and the draft model helped by a lookup of its own.
  */
 export const PROPOSERS = ['prediction', 'ngram', 'suffix', 'lookahead', 'draft', 'staged'] as const;
 
@@ -12,7 +12,10 @@ export type ProposerName = (typeof PROPOSERS)[number];
 export interface Proposal {
   readonly proposer: ProposerName;
   readonly tokenIds: readonly TokenId[];
-  /** Length of the match it rests on, 0 where that means nothing: longer matches are accepted more often. */
+  /**
+   * Length of the match it rests on, 0 where that means nothing: longer matches are accepted more
+   * often.
+   */
   readonly matchLength: number;
 }
 

@@ -1,6 +1,9 @@
 /** Part of the time that speculation may cost where it never pays. */
 const ALLOWANCE = 0.005;
-/** What a step took counts so much more: plain steps are a little slower beside drafts than among themselves. */
+/**
+ * What a step took counts so much more: plain steps are a little slower beside drafts than among
+ * themselves.
+ */
 const MARGIN = 1.01;
 /** In plain steps: what may be lost at first, and what must be saved up for another look. */
 const FIRST_CREDIT = 8;
@@ -10,19 +13,27 @@ const EARNED_CREDIT = 10;
 /** In plain steps: the most that gains are remembered for, and losses. */
 const MAX_CREDIT = 16;
 const MIN_CREDIT = -16;
-/** Plain steps before anything else, the quickest of which is believed: the first of a kind are slow. */
+/**
+ * Plain steps before anything else, the quickest of which is believed: the first of a kind are
+ * slow.
+ */
 const FIRST_STEPS = 4;
 /** How fast the time of a plain step is learned later, and how many times the usual one may say. */
 const PLAIN_GAIN = 0.1;
 const MAX_PLAIN_TIMES = 2;
-/** Steps after which plain ones are timed again, where speculation pays little and where it pays well. */
+/**
+ * Steps after which plain ones are timed again, where speculation pays little and where it pays
+ * well.
+ */
 const TIMED_AFTER = 32;
 const TIMED_SELDOM = 192;
 const PAYS_WELL = 1.3;
 const TIMED_STEPS = 3;
 /** A step that takes so many times a plain one counts for no more: something else came between. */
 const MAX_TIMES = 8;
-/** Nor does proposing, which may take many: a draft model that rested reads all rows' texts anew. */
+/**
+ * Nor does proposing, which may take many: a draft model that rested reads all rows' texts anew.
+ */
 const MAX_PROPOSING_TIMES = 16;
 
 /** A step in which every row decoded. */
@@ -54,13 +65,14 @@ interface State {
 }
 
 /**
- * Whether speculation as a whole pays, by the clock alone: what a controller takes into account is never all
- * that drafting costs. With models so small that thinking about a step takes a good part of it, most of the
- * time the best thing is not to think.
+ * Whether speculation as a whole pays, by the clock alone: what a controller takes into account is
+ * never all that drafting costs. With models so small that thinking about a step takes a good part
+ * of it, most of the time the best thing is not to think.
  *
- * An account of time, kept by number of rows: a small part of all time is paid in, and what a step gave
- * beyond, or short of, the plain steps that take as long. Where nothing is left speculation rests until
- * another look can be afforded, so that in the long run it loses that part and no more, whatever comes.
+ * An account of time, kept by number of rows: a small part of all time is paid in, and what a step
+ * gave beyond, or short of, the plain steps that take as long. Where nothing is left speculation
+ * rests until another look can be afforded, so that in the long run it loses that part and no more,
+ * whatever comes.
  */
 export class Rest {
   readonly #stateByRows = new Map<number, State>();
@@ -68,8 +80,8 @@ export class Rest {
   /**
    * Whether speculation is to have no part in the next step.
    *
-   * @param isMixed whether others read their prompts in it: then no clock says what drafts are worth, and
-   *   they must have paid before
+   * @param isMixed whether others read their prompts in it: then no clock says what drafts are
+   *   worth, and they must have paid before
    */
   isResting(numRows: number, isMixed = false): boolean {
     const { isResting, credit } = this.#stateOf(numRows);

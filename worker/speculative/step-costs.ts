@@ -40,7 +40,9 @@ export function wouldPay({ callMs, numRows, draft }: StepCosts, expected: Float6
   return false;
 }
 
-/** What steps cost on this machine: calls of the target, and runs of the draft model, staged or not. */
+/**
+ * What steps cost on this machine: calls of the target, and runs of the draft model, staged or not.
+ */
 export class StepCostModel {
   readonly #acceptance: AcceptanceModel;
   readonly #target: CallCosts;

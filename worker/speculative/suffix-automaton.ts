@@ -2,7 +2,9 @@ import type { TokenId } from '../../shared/ids.ts';
 import { EdgeTable } from './edge-table.ts';
 import { grown } from './growable.ts';
 
-/** Where the longest known match of some text's end stands. Good until the automaton's next `add`. */
+/**
+ * Where the longest known match of some text's end stands. Good until the automaton's next `add`.
+ */
 export interface Match {
   readonly state: number;
   /** Tokens that match, up to the automaton's `maxMatch`. */
@@ -13,12 +15,12 @@ const NONE = -1;
 const ROOT = 0;
 
 /**
- * Every substring of a text that grows by one token at a time, and for those of up to `maxMatch` tokens,
- * where they ended last and how often they came. A state stands for the substrings that end at the same
- * places; its link leads to that of the longest suffix that also ends elsewhere.
+ * Every substring of a text that grows by one token at a time, and for those of up to `maxMatch`
+ * tokens, where they ended last and how often they came. A state stands for the substrings that end
+ * at the same places; its link leads to that of the longest suffix that also ends elsewhere.
  *
- * A token takes amortized constant time, plus at most `maxMatch` updates along the links. Negative tokens
- * that are all different part documents: no match crosses them.
+ * A token takes amortized constant time, plus at most `maxMatch` updates along the links. Negative
+ * tokens that are all different part documents: no match crosses them.
  *
  * Blumer et al., "The Smallest Automaton Recognizing the Subwords of a Text", 1985.
  */
@@ -33,7 +35,8 @@ export class SuffixAutomaton {
   #length = 0;
   #numStates = 1;
   #last = ROOT;
-  // The suffix of at most `maxMatch + 1` tokens: one more than is asked for, to know what follows a match.
+  // The suffix of at most `maxMatch + 1` tokens: one more than is asked for, to know what follows a
+  // match.
   #suffix: Match = { state: ROOT, length: 0 };
   #repeat: Match = { state: ROOT, length: 0 };
   #repeatEnd = 0;
@@ -118,8 +121,8 @@ export class SuffixAutomaton {
   }
 
   /**
-   * The token that followed a match most often, of equal ones the latest; `null` when no document goes on.
-   * Looks at the `maxEdges` latest to have come first.
+   * The token that followed a match most often, of equal ones the latest; `null` when no document
+   * goes on. Looks at the `maxEdges` latest to have come first.
    */
   likeliestNext({ state }: Match, maxEdges: number): TokenId | null {
     let best: TokenId | null = null;
@@ -151,7 +154,10 @@ export class SuffixAutomaton {
     return state;
   }
 
-  /** The state whose longest substring is that of `state` and the token; split off where there is none. */
+  /**
+   * The state whose longest substring is that of `state` and the token; split off where there is
+   * none.
+   */
   #ending(state: number, tokenId: TokenId): number {
     const target = this.#edges.target(state, tokenId);
     const length = this.#lengths[state]! + 1;
@@ -172,7 +178,8 @@ export class SuffixAutomaton {
   }
 
   #extendSuffix(tokenId: TokenId): void {
-    // Its state may have been split; it still is that of a suffix, and the links lead to the right one.
+    // Its state may have been split; it still is that of a suffix, and the links lead to the right
+    // one.
     const { state, length } = this.#suffix;
     const extended = { state: this.#edges.target(state, tokenId), length: length + 1 };
     this.#suffix = this.#shortened(extended, this.#maxMatch + 1);

@@ -13,10 +13,11 @@ const DEFAULTS: SuffixIndexOptions = { maxMatch: 32, maxTokens: 32_768 };
 
 /**
  * Proposes what followed the last time the sequence ended as it ends now: the longest suffix, up to
- * `maxMatch`, that occurs earlier, and of its occurrences the latest. A continuation that reaches the end of
- * the sequence goes on with itself, as periodic text does.
+ * `maxMatch`, that occurs earlier, and of its occurrences the latest. A continuation that reaches
+ * the end of the sequence goes on with itself, as periodic text does.
  *
- * [1, 2, 3, 4, 2, 3] ends in [2, 3], seen at index 1, so [4, 2, 3], and then [4, 2, 3] again, follow.
+ * [1, 2, 3, 4, 2, 3] ends in [2, 3], seen at index 1, so [4, 2, 3], and then [4, 2, 3] again,
+ * follow.
  *
  * Saxena, "Prompt Lookup Decoding", 2023.
  */
@@ -57,7 +58,10 @@ export class SuffixIndex {
   }
 }
 
-/** Looks up after the sequence and drafted tokens, leaving the index as it is. Good until its next `add`. */
+/**
+ * Looks up after the sequence and drafted tokens, leaving the index as it is. Good until its next
+ * `add`.
+ */
 export class SuffixCursor {
   readonly #automaton: SuffixAutomaton;
   readonly #index: SuffixIndex;
@@ -86,7 +90,9 @@ export class SuffixCursor {
   }
 }
 
-/** What follows `end` in the text, the drafted tokens after it, and then the continuation itself. */
+/**
+ * What follows `end` in the text, the drafted tokens after it, and then the continuation itself.
+ */
 function continuation(
   text: SuffixAutomaton,
   drafted: readonly TokenId[],

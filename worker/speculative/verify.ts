@@ -9,8 +9,8 @@ export interface Target {
 }
 
 /**
- * Takes the tokens that the target chooses, for as long as the draft foresaw them, and one more: the bonus
- * token after a draft that was right to the end, else the recovered one.
+ * Takes the tokens that the target chooses, for as long as the draft foresaw them, and one more:
+ * the bonus token after a draft that was right to the end, else the recovered one.
  *
  * Because a token is a pure function of logits, seed and position, comparing for equality is the
  * whole of it: the output is the target's, token for token, whatever drafted it. A draft model

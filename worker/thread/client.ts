@@ -8,7 +8,10 @@ import type { OpenedModel } from './opened-model.ts';
 
 type Listener = (events: readonly GenerationEvent[]) => void;
 
-/** The engine, seen from the main thread. A bug in the engine ends the process (CONVENTIONS, section 5). */
+/**
+ * The engine, seen from the main thread. A bug in the engine ends the process (CONVENTIONS, section
+ * 5).
+ */
 export class EngineClient implements AsyncDisposable {
   readonly model: OpenedModel;
   readonly #thread: Worker;

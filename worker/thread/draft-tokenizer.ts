@@ -8,8 +8,8 @@ const PROBES = [
 ];
 
 /**
- * How a draft model's tokenizer differs from its target's: a token must mean the same to both, or every
- * draft is wrong.
+ * How a draft model's tokenizer differs from its target's: a token must mean the same to both, or
+ * every draft is wrong.
  *
  * @returns `null` when they agree
  */

@@ -9,7 +9,10 @@ import { openSpeculator } from './open-speculator.ts';
 import { toOpenedModel } from './opened-model.ts';
 import { Outbox } from './outbox.ts';
 
-/** The engine thread: commands in, updates out, and the model's blocking runs kept off the main thread. */
+/**
+ * The engine thread: commands in, updates out, and the model's blocking runs kept off the main
+ * thread.
+ */
 invariant(parentPort !== null, 'the engine runs in a worker thread');
 const port = parentPort;
 const options: ThreadOptions = workerData;
@@ -28,7 +31,10 @@ class Inbox {
     this.#wake?.();
   }
 
-  /** Those of the moment: what came while the model ran is not told by an event before the next run has begun. */
+  /**
+   * Those of the moment: what came while the model ran is not told by an event before the next run
+   * has begun.
+   */
   takeAll(): Command[] {
     for (;;) {
       const received = receiveMessageOnPort(port);

@@ -12,7 +12,8 @@ import { toOpenedModel } from './opened-model.ts';
 /**
  * What drafts for the target, if anything is to.
  *
- * @throws {Error} one line, when the draft model cannot be read or has another tokenizer than the target
+ * @throws {Error} one line, when the draft model cannot be read or has another tokenizer than the
+ *   target
  */
 export async function openSpeculator(
   options: ThreadOptions,

@@ -5,7 +5,9 @@ import type { GenerationDefaults, TokenizerPaths } from '../model/checkpoint.ts'
 import type { OpenModel } from '../model/open-model.ts';
 import type { ModelShape } from '../model/runner.ts';
 
-/** What the rest of the worker learns of a model once it is open. Crosses threads as a plain object. */
+/**
+ * What the rest of the worker learns of a model once it is open. Crosses threads as a plain object.
+ */
 export interface OpenedModel {
   readonly architecture: string;
   readonly fingerprint: string;
@@ -26,7 +28,9 @@ export function toOpenedModel({ runner, checkpoint, fingerprint }: OpenModel): O
   };
 }
 
-/** What the model's makers recommend; where they say nothing, nothing is done to the probabilities. */
+/**
+ * What the model's makers recommend; where they say nothing, nothing is done to the probabilities.
+ */
 function toDefaults(defaults: GenerationDefaults): ModelCard['defaults'] {
   return {
     temperature: defaults.doSample === false ? 0 : (defaults.temperature ?? 1),
@@ -37,7 +41,10 @@ function toDefaults(defaults: GenerationDefaults): ModelCard['defaults'] {
   };
 }
 
-/** A chat template in a file of its own joins the configuration, where newer directories no longer have it. */
+/**
+ * A chat template in a file of its own joins the configuration, where newer directories no longer
+ * have it.
+ */
 function readTokenizer({ tokenizer, config, chatTemplate }: TokenizerPaths): TokenizerFiles {
   const configJson = config === null ? '{}' : readFileSync(config, 'utf8');
   const tokenizerJson = readFileSync(tokenizer, 'utf8');

@@ -11,8 +11,9 @@ const MAX_INTERVAL_MS = 50;
 const INTERVAL_MS_PER_STREAM = 1;
 
 /**
- * Updates on their way to the main thread. A request's first and last news leave at once; those between wait
- * for each other, since a message for every token of every stream would cost more than the token.
+ * Updates on their way to the main thread. A request's first and last news leave at once; those
+ * between wait for each other, since a message for every token of every stream would cost more than
+ * the token.
  */
 export class Outbox {
   readonly #send: (updates: readonly Update[]) => void;

@@ -46,7 +46,9 @@ class RetryLater extends Error {
   }
 }
 
-/** Takes deliveries off the queue and sends each until it is taken, refused for good, or given up. */
+/**
+ * Takes deliveries off the queue and sends each until it is taken, refused for good, or given up.
+ */
 export class DeliveryConsumer implements AsyncDisposable {
   readonly #options: DeliveryConsumerOptions;
   readonly #context: DeliveryContext;
@@ -68,7 +70,9 @@ export class DeliveryConsumer implements AsyncDisposable {
     return this.#numRunning;
   }
 
-  /** Takes no more and waits for what is on its way; what is cut short is sent again, by another. */
+  /**
+   * Takes no more and waits for what is on its way; what is cut short is sent again, by another.
+   */
   async close(graceMs: number): Promise<void> {
     clearInterval(this.#watch);
     const cut = new Promise((resolve) => setTimeout(resolve, graceMs).unref());
@@ -199,7 +203,10 @@ export class DeliveryConsumer implements AsyncDisposable {
     return Date.now() - createdMs > 2 * totalMs;
   }
 
-  /** Consumers have been seen to fall silent after a reconnect or a failover: then another one is opened. */
+  /**
+   * Consumers have been seen to fall silent after a reconnect or a failover: then another one is
+   * opened.
+   */
   async #checkQuiet(): Promise<void> {
     const numWaiting = await this.#context.queue.numWaiting().catch(() => 0);
     const hasRoom = this.#numRunning < this.#options.maxRunning;

@@ -4,7 +4,10 @@ import type { TenantId } from '../../shared/ids.ts';
 import type { Keys } from '../../shared/protocol/keys.ts';
 import type { RedisClient } from '../queue/connection.ts';
 
-/** One notice for one receiver: everything that an attempt needs, for its request may be forgotten by then. */
+/**
+ * One notice for one receiver: everything that an attempt needs, for its request may be forgotten
+ * by then.
+ */
 export const deliverySchema = z.object({
   /** The same for every attempt and every redelivery. */
   webhookId: z.string(),
@@ -22,7 +25,9 @@ export const deliverySchema = z.object({
 
 export type Delivery = z.infer<typeof deliverySchema>;
 
-/** A delivery is known for so long after it succeeded, so that one handed over twice is sent once. */
+/**
+ * A delivery is known for so long after it succeeded, so that one handed over twice is sent once.
+ */
 const SUCCEEDED_FOR_S = 3600;
 const MAX_SUCCEEDED = 20_000;
 /** Dead ones can be sent again for as long as this. */

@@ -19,7 +19,10 @@ const MAX_TAKEN = 256;
 /** Looks at a time. */
 const MAX_LOOKS = 32;
 
-/** Sees to it that every outbox is emptied: at once where a message says so, and all the same where it got lost. */
+/**
+ * Sees to it that every outbox is emptied: at once where a message says so, and all the same where
+ * it got lost.
+ */
 export class Drain {
   readonly #context: DrainContext;
   readonly #lookById = new Map<RequestId, 'waiting' | 'looking' | 'again'>();

@@ -25,11 +25,13 @@ const GUESSED_DURATION_MS = 200;
 const MAX_BUSY_MS = 60_000;
 
 /**
- * One receiver as this process knows it: how many deliveries are on their way to it, and its circuit breaker.
+ * One receiver as this process knows it: how many deliveries are on their way to it, and its
+ * circuit breaker.
  *
  * - closed: deliveries go out, until `maxFailures` in a row have failed;
  * - open: none does, until its time is over;
- * - half open: one goes out as a probe. Its success closes the breaker, its failure opens it for longer.
+ * - half open: one goes out as a probe. Its success closes the breaker, its failure opens it for
+ *   longer.
  */
 export class Endpoint {
   readonly #options: EndpointOptions;
@@ -56,7 +58,10 @@ export class Endpoint {
     return this.#numRunning === 0 && this.#numFailures === 0 && this.#nextTurnMs < this.#now();
   }
 
-  /** @param numFree places that are left for the deliveries of all endpoints; none may take more than a quarter */
+  /**
+   * @param numFree places that are left for the deliveries of all endpoints; none may take more
+   *   than a quarter
+   */
   enter(numFree: number): Entry {
     if (this.state === 'open') return { type: 'open', afterMs: this.#openUntilMs! - this.#now() };
     if (this.state === 'half-open') {

@@ -34,7 +34,9 @@ const SEEN_FOR_MS = 3_600_000;
 /** A fuller body would be a burden to Redis and receivers; the thin one says where the rest is. */
 const MAX_BODY_CHARACTERS = 1024 * 1024;
 
-/** Makes one delivery and one event of the tenant's of a notice, however often it is handed over. */
+/**
+ * Makes one delivery and one event of the tenant's of a notice, however often it is handed over.
+ */
 export async function handOver(notice: Notice, context: HandOverContext): Promise<void> {
   const delivery = await toDelivery(notice, context);
   if (delivery !== null) await context.queue.add(delivery);

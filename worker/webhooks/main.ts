@@ -12,7 +12,8 @@ import { openWebhooks } from './webhooks.ts';
 /** Time to close what is open, after the grace for deliveries. */
 const CLOSING_MS = 3000;
 
-// Names are looked up on threads, of which there are four by default: few names that hang would be in everybody's way.
+// Names are looked up on threads, of which there are four by default: few names that hang would be
+// in everybody's way.
 process.env.UV_THREADPOOL_SIZE ??= '64';
 
 /** `npm run webhooks`: everything is made here, in order, and closed in reverse however it ends. */

@@ -31,8 +31,9 @@ const stateSchema = z
   .transform(([numCut, numDone, from, until]) => ({ numCut, numDone, from, until }));
 
 /**
- * Hands over what a request has said since its last piece of output, if that is long enough ago. Where a piece begins
- * and ends is written down before it is handed over, so that a repetition says the same under the same id.
+ * Hands over what a request has said since its last piece of output, if that is long enough ago.
+ * Where a piece begins and ends is written down before it is handed over, so that a repetition says
+ * the same under the same id.
  *
  * @param isLast whether the request has ended: what is left is handed over at once
  */

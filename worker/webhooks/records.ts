@@ -6,12 +6,16 @@ import type { Delivery } from './delivery.ts';
 /** What there is to say of the last attempt of a delivery that nobody will try again by itself. */
 export type LastAttempt = Pick<DeadLetter, 'numAttempts' | 'status' | 'error'>;
 
-/** Attempts are kept as long as the request; where it is gone, for so long after the last of them. */
+/**
+ * Attempts are kept as long as the request; where it is gone, for so long after the last of them.
+ */
 const ATTEMPTS_FOR_MS = 24 * 3_600_000;
 const MAX_ATTEMPTS = 1000;
 const MAX_DEAD_LETTERS = 100_000;
 
-/** What tenants can see of their deliveries: attempts, dead letters, endpoints that said goodbye. */
+/**
+ * What tenants can see of their deliveries: attempts, dead letters, endpoints that said goodbye.
+ */
 export class DeliveryRecords {
   readonly #client: RedisClient;
   readonly #keys: Keys;

@@ -26,7 +26,10 @@ type Again = number | null;
 
 /** A request that nobody knows is waited for as long as an edge may take to create it. */
 const UNKNOWN_FOR_MS = 60_000;
-/** A request that was not claimed for so long may not have been queued: its edge may have died in between. */
+/**
+ * A request that was not claimed for so long may not have been queued: its edge may have died in
+ * between.
+ */
 const UNQUEUED_AFTER_MS = 10_000;
 
 const stateSchema = z.tuple([

@@ -35,7 +35,10 @@ const MAX_ANSWER_BYTES = 4096;
 /** Once its status is known, the body of an answer gets no longer. */
 const BODY_WITHIN_MS = 2000;
 
-/** Posts `message` once, to an address that was checked and to no other; follows nothing. Never throws. */
+/**
+ * Posts `message` once, to an address that was checked and to no other; follows nothing. Never
+ * throws.
+ */
 export async function send(message: Message, options: SendOptions): Promise<Outcome> {
   const startMs = performance.now();
   const signal = AbortSignal.timeout(options.timeoutMs);

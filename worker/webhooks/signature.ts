@@ -8,7 +8,9 @@ export interface SignedContent {
   readonly body: string;
 }
 
-/** The three headers of the Standard Webhooks specification; no signature where there is no secret. */
+/**
+ * The three headers of the Standard Webhooks specification; no signature where there is no secret.
+ */
 export function signedHeaders(
   content: SignedContent,
   secrets: readonly string[],

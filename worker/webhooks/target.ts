@@ -40,7 +40,9 @@ export async function toTarget(
   return { type: 'allowed', url, addresses: found };
 }
 
-/** URLs have spelled out every literal address by now: octal, hexadecimal and decimal ones alike. */
+/**
+ * URLs have spelled out every literal address by now: octal, hexadecimal and decimal ones alike.
+ */
 async function addressesOf(url: URL, resolve: Resolve): Promise<readonly Address[] | string> {
   const host = url.hostname.replace(/^\[|\]$/g, '');
   const family = isIP(host);

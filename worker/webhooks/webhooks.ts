@@ -23,11 +23,16 @@ export interface WebhooksContext {
 }
 
 export interface Webhooks extends AsyncDisposable {
-  /** Works until told to stop, and returns when everything on its way has arrived or the grace is over. */
+  /**
+   * Works until told to stop, and returns when everything on its way has arrived or the grace is
+   * over.
+   */
   run(signal: AbortSignal): Promise<void>;
 }
 
-/** Two halves that meet in a queue: outboxes are drained into it, and deliveries are made from it. */
+/**
+ * Two halves that meet in a queue: outboxes are drained into it, and deliveries are made from it.
+ */
 export async function openWebhooks(
   config: WebhooksConfig,
   context: WebhooksContext,

@@ -44,7 +44,10 @@ export interface MeasureOptions {
 
 const CHUNK = 64;
 
-/** Reads a text in all the ways there are, stretch by stretch, holding no more of what it says than the numbers. */
+/**
+ * Reads a text in all the ways there are, stretch by stretch, holding no more of what it says than
+ * the numbers.
+ */
 export class Measurement {
   readonly #runner: ModelRunner;
   readonly #text: Int32Array;

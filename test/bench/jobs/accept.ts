@@ -26,7 +26,10 @@ const DELIVERED_WITHIN_MS = 120_000;
 const acceptedSchema = z.object({ id: z.string() });
 const noticeSchema = z.object({ timestamp: z.iso.datetime(), data: z.object({ id: z.string() }) });
 
-/** Submits jobs as fast as an edge takes them, and waits until a receiver was told of the end of each. */
+/**
+ * Submits jobs as fast as an edge takes them, and waits until a receiver was told of the end of
+ * each.
+ */
 export async function submitJobs(
   url: string,
   receiver: Receiver,

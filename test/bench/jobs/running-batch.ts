@@ -41,7 +41,10 @@ export class RunningBatch implements AsyncDisposable {
     return batch;
   }
 
-  /** @returns lines that are answered; NaN once it is over, which what is measured beside it must not see */
+  /**
+   * @returns lines that are answered; NaN once it is over, which what is measured beside it must
+   *   not see
+   */
   async numAnswered(): Promise<number> {
     const { status, request_counts } = await this.#find();
     return status === 'in_progress' ? request_counts.completed : Number.NaN;

@@ -23,8 +23,9 @@ const CONTROL = 3;
 const BYTE = 6;
 
 /**
- * Path of a Llama checkpoint's weights as a GGUF file in float32, written at first use, so that llama.cpp
- * computes with the very numbers that we do. Its tokenizer is a list of names: token ids go in and out.
+ * Path of a Llama checkpoint's weights as a GGUF file in float32, written at first use, so that
+ * llama.cpp computes with the very numbers that we do. Its tokenizer is a list of names: token ids
+ * go in and out.
  */
 export async function ensureGguf(modelDir: string, cacheDir: string): Promise<string> {
   const checkpoint = openCheckpoint(modelDir);
@@ -123,8 +124,8 @@ function toTensors({ config, weights }: Checkpoint): NamedTensor[] {
 }
 
 /**
- * Llama.cpp rotates neighbors where Hugging Face rotates halves: of each head, rows 0, 1, 2, 3 become rows
- * 0, 2, 1, 3.
+ * Llama.cpp rotates neighbors where Hugging Face rotates halves: of each head, rows 0, 1, 2, 3
+ * become rows 0, 2, 1, 3.
  */
 function interleave({ dims, load }: NamedTensor, headDim: number): Float32Array {
   const source = load();
@@ -170,7 +171,10 @@ function toMetadata({ config, bosTokenId, eosTokenIds }: Checkpoint): Entry[] {
   ];
 }
 
-/** Llama.cpp wants a token for each byte and asks them for a line break: the first that are not special. */
+/**
+ * Llama.cpp wants a token for each byte and asks them for a line break: the first that are not
+ * special.
+ */
 function kindOf(id: number, special: ReadonlySet<number | null>): number {
   if (special.has(id)) return CONTROL;
   return id <= 256 ? BYTE : NORMAL;

@@ -23,8 +23,9 @@ export interface PeerOptions {
 }
 
 /**
- * The same weights in node-llama-cpp, in a process of its own. Its threads spin between tokens and a while
- * after: outside of a measurement it is paused, so that it takes nothing from what is measured beside it.
+ * The same weights in node-llama-cpp, in a process of its own. Its threads spin between tokens and
+ * a while after: outside of a measurement it is paused, so that it takes nothing from what is
+ * measured beside it.
  */
 export class LlamaCpp implements AsyncDisposable {
   readonly numThreads: number;

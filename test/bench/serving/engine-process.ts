@@ -7,7 +7,10 @@ import { answerParent } from '../child.ts';
 import { putLoad, type Send } from './load.ts';
 import type { LoadPlan } from './plan.ts';
 
-/** The engine alone, as a worker with this environment holds it: what edge, queue and log are compared with. */
+/**
+ * The engine alone, as a worker with this environment holds it: what edge, queue and log are
+ * compared with.
+ */
 const { model, ...config } = loadConfig({ ...process.env, REDIS_URL: 'redis://none' });
 const weightFormat = model.weightFormat === 'auto' ? await chooseFormat(model) : model.weightFormat;
 const engine = await EngineClient.open({ ...model, ...config, weightFormat });

@@ -5,8 +5,8 @@ import { putLoad, type Send } from './load.ts';
 import type { LoadPlan } from './plan.ts';
 
 /**
- * The load generator, in a process of its own. It reads as little as it can, since it shares the cores with
- * what it measures: frames are counted, and only the last is parsed.
+ * The load generator, in a process of its own. It reads as little as it can, since it shares the
+ * cores with what it measures: frames are counted, and only the last is parsed.
  */
 const [url = '', model = ''] = process.argv.slice(2);
 const agent = new Agent({ keepAlive: true, maxSockets: Number.POSITIVE_INFINITY });

@@ -12,7 +12,9 @@ export interface PlannedRequest {
 }
 
 export interface LoadPlan {
-  /** In how many streams one request follows the other's end; `null` to send them when they arrive. */
+  /**
+   * In how many streams one request follows the other's end; `null` to send them when they arrive.
+   */
   readonly closedStreams: number | null;
   readonly requests: readonly PlannedRequest[];
   /** Tokens are counted from 0 to here; nothing is sent later. */
@@ -33,7 +35,9 @@ interface PlanOptions {
   readonly corpus: readonly number[];
 }
 
-/** Requests one after the other in each of `streams`, with pauses of `meanPauseMs` (exponential). */
+/**
+ * Requests one after the other in each of `streams`, with pauses of `meanPauseMs` (exponential).
+ */
 export function closedPlan(
   options: PlanOptions,
   { streams, meanPauseMs }: { readonly streams: number; readonly meanPauseMs: number },

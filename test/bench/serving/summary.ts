@@ -52,7 +52,10 @@ export function addedFirstTokenMs(service: LoadSummary, alone: LoadSummary): num
   });
 }
 
-/** Times to the first token of requests that two services, or one at two times, both answered: their medians. */
+/**
+ * Times to the first token of requests that two services, or one at two times, both answered: their
+ * medians.
+ */
 export function commonFirstTokenMs(a: LoadSummary, b: LoadSummary): [number, number] {
   const common = [...a.firstTokenMsByIndex].flatMap(([index, ms]) => {
     const other = b.firstTokenMsByIndex.get(index);

@@ -42,7 +42,10 @@ export interface Pass extends PassTime {
   readonly numAcceptedPerPosition: readonly number[];
 }
 
-/** One way to run the target: with these proposers, or plainly. It learns from pass to pass, as a worker does. */
+/**
+ * One way to run the target: with these proposers, or plainly. It learns from pass to pass, as a
+ * worker does.
+ */
 export interface Mode {
   readonly name: string;
   pass(prompts: readonly (readonly number[])[], settings: PassSettings): Promise<Pass>;
@@ -98,7 +101,8 @@ export class BenchPair implements AsyncDisposable {
       now: () => performance.now(),
     });
     const { tokenizer } = this;
-    // Where its memory lies makes an engine a few percent faster or slower for good: a new one for every pass.
+    // Where its memory lies makes an engine a few percent faster or slower for good: a new one for
+    // every pass.
     const openEngine = () =>
       new Engine({
         runner: this.target,
@@ -139,7 +143,10 @@ class CountingController extends Controller {
   }
 }
 
-/** Measures what runs of a model take where they are made: a small one finds its weights gone from the caches. */
+/**
+ * Measures what runs of a model take where they are made: a small one finds its weights gone from
+ * the caches.
+ */
 class RunClock {
   readonly runner: ModelRunner;
   ms = 0;
@@ -165,7 +172,10 @@ class RunClock {
   }
 }
 
-/** A draft model that costs what `runner` costs and is always wrong: its logits, the other way round. */
+/**
+ * A draft model that costs what `runner` costs and is always wrong: its logits, the other way
+ * round.
+ */
 export function useless(runner: ModelRunner): ModelRunner {
   const { vocabSize } = runner.shape;
   return {

@@ -5,8 +5,8 @@ const FROZEN = 256;
 const TAIL = 72;
 
 /**
- * Milliseconds of a call with a past of about 256 positions: what verifying costs, by rows and new tokens,
- * without anything around it. Median of `numCalls`, after a warm-up.
+ * Milliseconds of a call with a past of about 256 positions: what verifying costs, by rows and new
+ * tokens, without anything around it. Median of `numCalls`, after a warm-up.
  */
 export async function callMs(
   runner: ModelRunner,

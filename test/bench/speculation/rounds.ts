@@ -34,7 +34,8 @@ export async function measureModes(
     const modes = plan.modesOf(pair, numRows);
     const rng = seededRng(numRows);
     const passes = new Map<Mode, Pass[]>(modes.map((mode) => [mode, []]));
-    // Other texts every time, as recent outputs are looked up in; few rows take several one after the other.
+    // Other texts every time, as recent outputs are looked up in; few rows take several one after
+    // the other.
     const numTexts = Math.max(MIN_TEXTS, numRows * plan.textsPerRow);
     for (let round = 0; round <= plan.rounds; round += 1) {
       const texts = Array.from({ length: numTexts }, (_, i) =>

@@ -14,7 +14,10 @@ export function allModes(pair: BenchPair, numRows: number): Mode[] {
   return Object.entries(MODES).map(([name, list]) => pair.mode(name, list, numRows));
 }
 
-/** What must not be slower than plain decoding, whatever comes; and plain decoding again, to see the noise. */
+/**
+ * What must not be slower than plain decoding, whatever comes; and plain decoding again, to see the
+ * noise.
+ */
 export function guardedModes(pair: BenchPair, numRows: number): Mode[] {
   return [
     pair.mode('off', MODES.off, numRows),
@@ -40,7 +43,10 @@ export function lookupModes(pair: BenchPair, numRows: number): Mode[] {
 /** Tokens between two changes of an edited text. */
 const EDIT_EVERY = 24;
 
-/** A text as one would have it before an edit: the answer, with a token changed here, gone there, and one too many. */
+/**
+ * A text as one would have it before an edit: the answer, with a token changed here, gone there,
+ * and one too many.
+ */
 export function beforeEdit(answer: readonly number[]): number[] {
   const rng = seededRng(answer.length + (answer[0] ?? 0));
   return answer.flatMap((token, i) => {
@@ -50,7 +56,10 @@ export function beforeEdit(answer: readonly number[]): number[] {
   });
 }
 
-/** The text that comes at place `index`; when all were used, they come again, each from a later place on. */
+/**
+ * The text that comes at place `index`; when all were used, they come again, each from a later
+ * place on.
+ */
 export function textAt(prompts: readonly (readonly number[])[], index: number): readonly number[] {
   const numUses = Math.floor(index / prompts.length);
   return prompts[index % prompts.length]!.slice(LATER_BY * numUses);

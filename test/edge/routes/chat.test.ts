@@ -11,7 +11,8 @@ describe('POST /v1/chat/completions', () => {
 
     const response = await post('/v1/chat/completions', chat);
 
-    // <|endoftext|><|user|>a dog<|assistant|>: the template writes the begin token, the tokenizer adds none.
+    // <|endoftext|><|user|>a dog<|assistant|>: the template writes the begin token, the tokenizer
+    // adds none.
     expect(transport.submitted[0]?.prompts).toEqual([[0, 1, 67, 525, 2]]);
     expect(response.status).toBe(200);
     expect(await jsonOf(response)).toMatchObject({

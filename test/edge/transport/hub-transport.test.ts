@@ -4,7 +4,7 @@ import { HubTransport } from '../../../edge/transport/hub-transport.ts';
 import type { Transport } from '../../../edge/transport/transport.ts';
 import { PlatformError } from '../../../shared/errors.ts';
 import { createRequestId } from '../../../shared/ids.ts';
-import { isTerminal, type LoggedEvent } from '../../../shared/protocol/event.ts';
+import { isTerminal } from '../../../shared/protocol/event.ts';
 import { describeAdmission } from '../../support/admission-conformance.ts';
 import { FakeTransport } from '../../support/fake-transport.ts';
 import { describeIdempotency } from '../../support/idempotency-conformance.ts';
@@ -15,7 +15,9 @@ import { describeTransport } from '../../support/transport-conformance.ts';
 
 const never = new AbortController().signal;
 
-/** Hubs in this process, all over the same transport. `counts` are of calls that each one answered. */
+/**
+ * Hubs in this process, all over the same transport. `counts` are of calls that each one answered.
+ */
 function openHubs(transport: Transport, numHubs = 3) {
   const idle: number[] = [];
   const counts = Array.from({ length: numHubs }, () => 0);
@@ -53,12 +55,6 @@ describeTransport('HubTransport', open);
 describeAdmission('HubTransport', open);
 describeJobs('HubTransport', open);
 describeIdempotency('HubTransport', open);
-
-async function listOf(events: AsyncIterable<LoggedEvent>): Promise<LoggedEvent[]> {
-  const list: LoggedEvent[] = [];
-  for await (const event of events) list.push(event);
-  return list;
-}
 
 /** A body whose end, when it is given up, the other side never hears of. */
 function unheard(response: Response): Response {
@@ -133,7 +129,7 @@ describe('HubTransport', () => {
     const fake = new FakeTransport(tellStory);
     const whole = openHubs(fake);
     const job = jobOf();
-    const expected = await listOf(await whole.hubs.submit(job, never));
+    const expected = await Array.fromAsync(await whole.hubs.submit(job, never));
     expect(isTerminal(expected.at(-1)!.event)).toBe(true);
 
     for (let numBytes = 1; numBytes < 600; numBytes += 37) {
@@ -146,7 +142,7 @@ describe('HubTransport', () => {
           return numCuts > 3 ? response : cutAfter(response, numBytes);
         },
       });
-      expect(await listOf(await hubs.open(job.id, null, never))).toEqual(expected);
+      expect(await Array.fromAsync(await hubs.open(job.id, null, never))).toEqual(expected);
       expect(numCuts).toBe(4);
     }
   });
@@ -194,12 +190,12 @@ describe('HubService', () => {
     const job = jobOf();
     const stayed = await hubs.submit(job, never);
     leaving.abort();
-    expect(await listOf(left)).toEqual([]);
+    expect(await Array.fromAsync(left)).toEqual([]);
     await hubs.ping();
     expect(idle).toHaveLength(1);
 
     await hubs.cancel(job.id);
-    await listOf(stayed);
+    await Array.fromAsync(stayed);
     await expect.poll(() => idle).toHaveLength(2);
   });
 

@@ -18,7 +18,8 @@ const shape: CacheShape = { numLayers: 2, numKvHeads: 2, headDim: 3 };
 
 describe('slotOf', () => {
   it('turns by whole blocks', () => {
-    const sinkWindow = { numSinks: 4, windowSize: 150 }; // 153 tokens touch three blocks before their own
+    // 153 tokens touch three blocks before their own.
+    const sinkWindow = { numSinks: 4, windowSize: 150 };
     expect(numRingBlocks(sinkWindow)).toBe(3);
     expect([0, 2, 3, 7].map((block) => slotOf(block, sinkWindow))).toEqual([0, 2, 0, 1]);
     expect(slotOf(7, null)).toBe(7);

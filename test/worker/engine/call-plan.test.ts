@@ -14,7 +14,10 @@ function costOf(calls: readonly Call[]): number {
   }, 0);
 }
 
-/** The least cost of all ways to read the rows from `start` on, or to leave out those with nothing to read. */
+/**
+ * The least cost of all ways to read the rows from `start` on, or to leave out those with nothing
+ * to read.
+ */
 function leastCost(rows: readonly PlannedRow[], start = 0): number {
   if (start === rows.length) return 0;
   const costs = rows[start]!.numTokens === 0 ? [leastCost(rows, start + 1)] : [];

@@ -3,7 +3,8 @@ import type { Job } from '../../../shared/protocol/job.ts';
 import { EngineDriver, engineJob, foldChoices, generate } from '../../support/engine-driver.ts';
 import { PLAIN_PARAMS } from '../../support/plain-sampling.ts';
 import { integerFrom, pickFrom, seededRng } from '../../support/random.ts';
-import { NAN_TOKEN, TinyModel, VOCAB_SIZE } from '../../support/tiny-model.ts';
+import { TinyModel } from '../../support/tiny-model.ts';
+import { NAN_TOKEN, VOCAB_SIZE } from '../../support/tiny-tokens.ts';
 
 const failure = { type: 'error', code: 'internal', param: null };
 

@@ -4,7 +4,7 @@ import { EngineDriver, engineJob, foldChoices, generate } from '../../support/en
 import { createErraticSpeculator, createTinyPair } from '../../support/model-pair.ts';
 import { PLAIN_PARAMS } from '../../support/plain-sampling.ts';
 import { integerFrom, type Rng, seededRng } from '../../support/random.ts';
-import { VOCAB_SIZE } from '../../support/tiny-model.ts';
+import { VOCAB_SIZE } from '../../support/tiny-tokens.ts';
 
 const sampled = { ...PLAIN_PARAMS, temperature: 0.8, seed: 99 };
 

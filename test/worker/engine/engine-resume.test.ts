@@ -9,12 +9,14 @@ import {
   publishedOf,
 } from '../../support/engine-driver.ts';
 import { PLAIN_PARAMS } from '../../support/plain-sampling.ts';
-import { describeTinyToken } from '../../support/tiny-model.ts';
+import { describeTinyToken } from '../../support/tiny-tokens.ts';
 
 const sampled = { ...PLAIN_PARAMS, temperature: 0.9, seed: 7 };
 const longPrompt = Array.from({ length: 61 }, (_, i) => 3 + (i % 20));
 
-/** Requests whose state is in what they said: half a stop string, half a character, counts, an echo. */
+/**
+ * Requests whose state is in what they said: half a stop string, half a character, counts, an echo.
+ */
 const JOBS: Readonly<Record<string, Partial<Job>>> = {
   'plain text': { maxTokens: 20 },
   'across the end of a block': { prompts: [longPrompt], maxTokens: 12, sampling: sampled },

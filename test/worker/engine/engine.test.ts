@@ -4,7 +4,8 @@ import type { Job } from '../../../shared/protocol/job.ts';
 import { EngineDriver, engineJob, foldChoices, generate } from '../../support/engine-driver.ts';
 import { PLAIN_PARAMS } from '../../support/plain-sampling.ts';
 import { integerFrom, pickFrom, type Rng, seededRng } from '../../support/random.ts';
-import { TinyModel, VOCAB_SIZE } from '../../support/tiny-model.ts';
+import { TinyModel } from '../../support/tiny-model.ts';
+import { VOCAB_SIZE } from '../../support/tiny-tokens.ts';
 
 const sampled = { ...PLAIN_PARAMS, temperature: 0.8, seed: 99 };
 const penalized = {
@@ -74,7 +75,9 @@ function neighborOf(rng: Rng): Job {
   });
 }
 
-/** Starts the job at some step, among others that start, are cancelled, or are taken away at others. */
+/**
+ * Starts the job at some step, among others that start, are cancelled, or are taken away at others.
+ */
 async function amongNeighbors(job: Job, driver: EngineDriver, rng: Rng): Promise<void> {
   const neighbors: Job[] = [];
   const startStep = integerFrom(rng, 0, 12);

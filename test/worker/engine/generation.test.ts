@@ -5,7 +5,8 @@ import { Generation } from '../../../worker/engine/generation.ts';
 import type { Sequence } from '../../../worker/engine/sequence.ts';
 import type { StepOutput } from '../../../worker/engine/step.ts';
 import { contextOf, engineJob } from '../../support/engine-driver.ts';
-import { describeTinyToken, TinyModel } from '../../support/tiny-model.ts';
+import { TinyModel } from '../../support/tiny-model.ts';
+import { describeTinyToken } from '../../support/tiny-tokens.ts';
 
 const context = contextOf(new TinyModel({ maxSequenceTokens: 100 }));
 

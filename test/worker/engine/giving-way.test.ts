@@ -10,7 +10,9 @@ const shape = { numLayers: 1, numKvHeads: 1, headDim: 1 };
 const batch = { class: 'batch' } as const;
 const unbounded = { class: 'batch', isUnbounded: true } as const;
 
-/** A scheduler with a turn of three tokens, whose steps give every sequence that was read a token. */
+/**
+ * A scheduler with a turn of three tokens, whose steps give every sequence that was read a token.
+ */
 class Steps {
   readonly #cache: KvCache;
   readonly scheduler: Scheduler;

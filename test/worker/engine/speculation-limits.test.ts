@@ -4,14 +4,17 @@ import type { ProposerName } from '../../../worker/speculative/proposer.ts';
 import { Drafting, finish } from '../../support/drafting.ts';
 import { createTinyPair } from '../../support/model-pair.ts';
 import { draftedTokens } from '../../support/speculation-cases.ts';
-import { VOCAB_SIZE } from '../../support/tiny-model.ts';
+import { VOCAB_SIZE } from '../../support/tiny-tokens.ts';
 
 interface Limits {
   readonly vocabSize?: number;
   readonly maxSequenceTokens?: number;
 }
 
-/** The same model with fewer tokens or positions; like a table of embeddings, it has nothing beyond them. */
+/**
+ * The same model with fewer tokens or positions; like a table of embeddings, it has nothing beyond
+ * them.
+ */
 function limited(runner: ModelRunner, limits: Limits): ModelRunner {
   const shape = { ...runner.shape, ...limits };
   const size = runner.shape.vocabSize;
@@ -33,7 +36,9 @@ function limited(runner: ModelRunner, limits: Limits): ModelRunner {
   };
 }
 
-/** A draft model with tokens that the target lacks, and a liking for them at every third position. */
+/**
+ * A draft model with tokens that the target lacks, and a liking for them at every third position.
+ */
 function enlarged(runner: ModelRunner): ModelRunner {
   const size = runner.shape.vocabSize;
   return {

@@ -7,7 +7,7 @@ import { createTinyPair } from '../../support/model-pair.ts';
 import { cellsOf } from '../../support/speculation-cases.ts';
 import { describeSpeculation } from '../../support/speculation-conformance.ts';
 import { SpeculationGrid } from '../../support/speculation-grid.ts';
-import { NAN_TOKEN } from '../../support/tiny-model.ts';
+import { NAN_TOKEN } from '../../support/tiny-tokens.ts';
 
 const PROPOSERS: readonly ProposerName[] = [
   'prediction',

@@ -14,7 +14,10 @@ function shownOf(stops: readonly string[], pieces: readonly string[]) {
   return { text: text + matcher.flush(), isStopped: false };
 }
 
-/** Reads character by character: as soon as a stop string is complete, the longest that is ends the text. */
+/**
+ * Reads character by character: as soon as a stop string is complete, the longest that is ends the
+ * text.
+ */
 function naiveShown(stops: readonly string[], text: string) {
   for (let end = 1; end <= text.length; end += 1) {
     const complete = stops.filter((stop) => text.slice(0, end).endsWith(stop));

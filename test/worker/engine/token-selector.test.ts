@@ -4,7 +4,7 @@ import type { Sequence } from '../../../worker/engine/sequence.ts';
 import { finishReasonAfter, TokenSelector } from '../../../worker/engine/token-selector.ts';
 import { PLAIN_PARAMS, plainProbabilities, plainSample } from '../../support/plain-sampling.ts';
 import { sequenceOf } from '../../support/sequences.ts';
-import { describeTinyToken, tinyTokenBytes } from '../../support/tiny-model.ts';
+import { describeTinyToken, tinyTokenBytes } from '../../support/tiny-tokens.ts';
 
 const vocabSize = 10;
 

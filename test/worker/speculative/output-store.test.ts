@@ -7,7 +7,9 @@ const ann = toTenantId('ann');
 const bob = toTenantId('bob');
 const limits = { minMatch: 2, maxDraft: 4 };
 
-/** The longest suffix of up to 4 tokens that some output contains, and what follows it, by counting. */
+/**
+ * The longest suffix of up to 4 tokens that some output contains, and what follows it, by counting.
+ */
 function plainly(outputs: readonly number[][], recent: readonly number[], maxDraft: number) {
   const countOf = (tokens: readonly number[]) =>
     outputs.reduce((sum, output) => {

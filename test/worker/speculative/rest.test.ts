@@ -9,7 +9,10 @@ const plain: DecodeStep = {
   proposingMs: 0,
 };
 
-/** Steps as they come: plain ones while resting, and looks of this worth otherwise. @returns how many rested */
+/**
+ * Steps as they come: plain ones while resting, and looks of this worth otherwise. @returns how
+ * many rested
+ */
 function run(rest: Rest, numSteps: number, look: DecodeStep): number {
   let numResting = 0;
   for (let i = 0; i < numSteps; i += 1) {

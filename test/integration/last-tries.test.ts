@@ -1,0 +1,118 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { openRedisTransport, type RedisTransport } from '../../edge/transport/redis-transport.ts';
+import { Keys } from '../../shared/protocol/keys.ts';
+import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
+import { OVERDUE_MS } from '../../worker/queue/registry.ts';
+import { jobOf } from '../support/jobs.ts';
+import { openTestRedis, type TestRedis } from '../support/redis.ts';
+import { ScriptedGenerator, scriptedText } from '../support/scripted-generator.ts';
+import { generate, openTestWorker, readAll, stepUntil } from '../support/workers.ts';
+
+const keys = new Keys();
+const never = new AbortController().signal;
+let redis: TestRedis;
+let transport: RedisTransport;
+let scripts: RequestScripts;
+
+beforeAll(async () => {
+  redis = await openTestRedis();
+  transport = await openRedisTransport(redis.url);
+  scripts = new RequestScripts(redis.client, keys, { isCluster: false, retentionMs: 60_000 });
+});
+afterAll(async () => {
+  await transport[Symbol.asyncDispose]();
+  await redis[Symbol.asyncDispose]();
+});
+
+describe('a request whose workers die', () => {
+  it('ends a request at its fourth claim in a row that leads nowhere, and keeps the evidence', async () => {
+    const job = jobOf();
+    const result = transport.submit(job, never).then(readAll);
+    await vi.waitFor(async () => expect((await transport.request(job.id))?.status).toBe('queued'));
+    for (const worker of ['a', 'b', 'c']) await scripts.claim(job.id, worker, 8);
+    const generator = new ScriptedGenerator();
+    await using _worker = await openTestWorker(redis.url, generator);
+
+    expect((await result).last).toMatchObject({ type: 'error', code: 'internal' });
+    expect(generator.starts).toEqual([]);
+    const evidence = JSON.parse((await redis.client.hget(keys.setAside, job.id)) ?? '');
+    const workers = evidence.claims.map((claim: string) => JSON.parse(claim).worker);
+    expect(workers).toEqual(['a', 'b', 'c', 'worker']);
+  });
+
+  it('blames a request less for deaths while other workers die as well', async () => {
+    const [unlucky, deadly] = [jobOf(), jobOf()];
+    const results = [unlucky, deadly].map((job) => transport.submit(job, never).then(readAll));
+    const claims = [
+      { id: unlucky.id, workers: ['a', 'b', 'c'] },
+      { id: deadly.id, workers: ['d', 'e', 'f', 'g', 'h', 'i'] },
+    ];
+    for (const { id, workers } of claims) {
+      await vi.waitFor(async () => expect((await transport.request(id))?.status).toBe('queued'));
+      for (const worker of workers) await scripts.claim(id, worker, 2);
+    }
+    // Four others that are last heard of now, and silent when they are asked for.
+    for (const worker of ['p', 'q', 'r', 's']) {
+      await redis.client.zadd(keys.workers, Date.now() + OVERDUE_MS, `elsewhere ${worker}`);
+    }
+    await sleep(1600);
+    await using _worker = await openTestWorker(redis.url, new ScriptedGenerator());
+
+    expect((await results[0])?.texts).toEqual([scriptedText(unlucky)]);
+    expect((await results[1])?.last).toMatchObject({ type: 'error', code: 'internal' });
+    expect(await redis.client.hexists(keys.setAside, unlucky.id)).toBe(0);
+    await redis.client.del(keys.workers);
+  });
+
+  it('holds the deaths of workers against the request that killed them, not those beside it', async () => {
+    const killer = jobOf();
+    const jobs = [jobOf(), jobOf(), killer, jobOf(), jobOf()];
+    const results = jobs.map((job) => generate(transport, job));
+    for (let death = 0; death < 2; death++) {
+      const generator = new ScriptedGenerator('by-hand');
+      const worker = await openTestWorker(redis.url, generator);
+      await generator.started(jobs.length);
+      worker.kill();
+    }
+    const generator = new ScriptedGenerator('by-hand');
+    const worker = await openTestWorker(redis.url, generator);
+    for (let numStarts = 1; ; numStarts++) {
+      await generator.started(numStarts);
+      if (generator.starts.some(({ id }) => id === killer.id)) break;
+      const id = generator.starts.at(-1)?.id ?? killer.id;
+      await stepUntil(redis.client, generator, { id, count: 2 });
+    }
+    worker.kill();
+    await using _last = await openTestWorker(redis.url, new ScriptedGenerator());
+
+    for (const [i, job] of jobs.entries()) {
+      const { texts, last } = await (results[i] ?? Promise.reject());
+      if (job === killer) expect(last).toMatchObject({ type: 'error', code: 'internal' });
+      else expect(texts).toEqual([scriptedText(job)]);
+      expect(await redis.client.hexists(keys.setAside, job.id)).toBe(job === killer ? 1 : 0);
+    }
+  });
+
+  it('releases a request that waits for its last try, without counting a claim', async () => {
+    const jobs = [jobOf(), jobOf()];
+    const results = jobs.map((job) => generate(transport, job));
+    for (const { id } of jobs) {
+      await vi.waitFor(async () => expect((await transport.request(id))?.status).toBe('queued'));
+      for (const worker of ['a', 'b']) await scripts.claim(id, worker, 2);
+    }
+    const leaving = new ScriptedGenerator('by-hand');
+    const worker = await openTestWorker(redis.url, leaving);
+    await leaving.started(1);
+    await worker.stop();
+
+    expect(leaving.starts).toHaveLength(1);
+    for (const { id } of jobs) {
+      expect(await redis.client.hget(keys.request(id).state, 'claims')).toBe('2');
+    }
+    await using _heir = await openTestWorker(redis.url, new ScriptedGenerator());
+    for (const [i, result] of results.entries()) {
+      expect((await result).texts).toEqual([scriptedText(jobs[i] ?? jobOf())]);
+    }
+  });
+});

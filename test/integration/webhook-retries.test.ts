@@ -1,0 +1,136 @@
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { Keys } from '../../shared/protocol/keys.ts';
+import { requestRedelivery } from '../../shared/protocol/webhook-outbox.ts';
+import { answering, dropping, hanging, ok, openReceiver } from '../support/receivers.ts';
+import { openTestRedis, type TestRedis } from '../support/redis.ts';
+import { jobFor, verified, WebhookJobs, waitForCount } from '../support/webhook-jobs.ts';
+import { openTestWebhooks } from '../support/webhooks.ts';
+
+const keys = new Keys();
+let redis: TestRedis;
+let jobs: WebhookJobs;
+
+beforeAll(async () => {
+  redis = await openTestRedis();
+  jobs = new WebhookJobs(redis);
+});
+afterAll(async () => {
+  await redis[Symbol.asyncDispose]();
+});
+
+describe('webhooks that are not taken', () => {
+  it('try again what is answered with 500, dropped or left hanging, until it is taken', async () => {
+    await using receiver = await openReceiver(answering(500));
+    await using _webhooks = await openTestWebhooks(redis.url);
+    const job = jobFor(receiver.url);
+    await jobs.submit(job);
+    await jobs.work(job);
+    for (const [i, respond] of [dropping, hanging, ok].entries()) {
+      await waitForCount(receiver, i + 1);
+      receiver.respond = respond;
+    }
+    await vi.waitFor(async () => expect((await jobs.attemptsOf(job)).length).toBe(4), 20_000);
+    expect((await jobs.attemptsOf(job)).map(({ status }) => status)).toEqual([
+      500,
+      null,
+      null,
+      204,
+    ]);
+    expect(new Set(verified(receiver).map(({ id }) => id)).size).toBe(1);
+    expect(await redis.client.zcard(keys.deadLettersOf(job.tenant).index)).toBe(0);
+  });
+
+  it('follow no redirect, and give up when the schedule is exhausted', async () => {
+    await using elsewhere = await openReceiver();
+    await using receiver = await openReceiver(answering(302, { location: elsewhere.url }));
+    await using _webhooks = await openTestWebhooks(redis.url, { WEBHOOK_RETRY_SECONDS: '0.1,0.1' });
+    const job = jobFor(receiver.url);
+    await jobs.submit(job);
+    await jobs.work(job);
+    expect(await jobs.waitForDeadLetter(job)).toMatchObject({
+      webhookId: `msg_${job.id}_2`,
+      requestId: job.id,
+      type: 'job.succeeded',
+      url: receiver.url,
+      numAttempts: 3,
+      status: 302,
+    });
+    expect(receiver.received.length).toBe(3);
+    expect(elsewhere.received).toEqual([]);
+  });
+
+  it('deliver a dead letter once it is asked for again', async () => {
+    await using receiver = await openReceiver(answering(404));
+    await using _webhooks = await openTestWebhooks(redis.url, { WEBHOOK_RETRY_SECONDS: '0.1' });
+    const job = jobFor(receiver.url);
+    await jobs.submit(job);
+    await jobs.work(job);
+    await jobs.waitForDeadLetter(job);
+    receiver.respond = ok;
+    await requestRedelivery(redis.client, keys, `msg_${job.id}_2`);
+    const { index } = keys.deadLettersOf(job.tenant);
+    await vi.waitFor(async () => expect(await redis.client.zcard(index)).toBe(0), 20_000);
+    expect(new Set(verified(receiver).map(({ id }) => id)).size).toBe(1);
+  });
+
+  it('send again what was delivered long ago, made anew from its request', async () => {
+    await using receiver = await openReceiver();
+    await using _webhooks = await openTestWebhooks(redis.url);
+    const job = jobFor(receiver.url);
+    await jobs.submit(job);
+    await jobs.work(job);
+    await waitForCount(receiver, 1);
+    const { prefix, name } = keys.deliveries;
+    await vi.waitFor(async () => expect((await jobs.attemptsOf(job)).length).toBe(1));
+    await redis.client.del(`${prefix}:${name}:msg_${job.id}_2`);
+    for (const nonce of ['a', 'a', 'b']) {
+      await requestRedelivery(redis.client, keys, `msg_${job.id}_2`, nonce);
+    }
+    await waitForCount(receiver, 3);
+    const [first, second, third] = verified(receiver);
+    expect([second, third]).toEqual([first, first]);
+    await vi.waitFor(async () => expect((await jobs.attemptsOf(job)).length).toBe(3));
+    expect(await redis.client.llen(keys.webhookOutbox)).toBe(0);
+  });
+
+  it('send nothing more to an endpoint that answered 410, and say so', async () => {
+    await using receiver = await openReceiver(answering(410));
+    await using _webhooks = await openTestWebhooks(redis.url);
+    const first = jobFor(receiver.url);
+    await jobs.submit(first);
+    await jobs.work(first);
+    await jobs.waitForDeadLetter(first);
+    const second = jobFor(receiver.url, { tenant: first.tenant });
+    await jobs.submit(second);
+    await jobs.work(second);
+    await vi.waitFor(async () => expect((await jobs.attemptsOf(second)).length).toBe(1), 20_000);
+    expect(await jobs.attemptsOf(second)).toMatchObject([
+      { status: null, error: 'not sent: the endpoint answered 410 before' },
+    ]);
+    expect(receiver.received.length).toBe(1);
+
+    receiver.respond = ok;
+    await requestRedelivery(redis.client, keys, `msg_${second.id}_2`);
+    await waitForCount(receiver, 2);
+    const disabled = keys.disabledEndpointsOf(first.tenant);
+    await vi.waitFor(async () => expect(await redis.client.hlen(disabled)).toBe(0));
+  });
+
+  it('reach a receiver at once though another one hangs', async () => {
+    await using dead = await openReceiver(hanging);
+    await using well = await openReceiver();
+    await using _webhooks = await openTestWebhooks(redis.url, { WEBHOOK_CONCURRENCY: '8' });
+    const { tenant } = jobFor(dead.url);
+    for (let i = 0; i < 20; i += 1) {
+      const job = jobFor(dead.url, { tenant });
+      await jobs.submit(job);
+      await jobs.work(job);
+    }
+    await waitForCount(dead, 1);
+    const job = jobFor(well.url);
+    await jobs.submit(job);
+    await jobs.work(job);
+    await waitForCount(well, 1);
+    expect(dead.received.length).toBeLessThan(20);
+  });
+});

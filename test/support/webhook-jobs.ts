@@ -1,0 +1,109 @@
+import { Webhook } from 'standardwebhooks';
+import { Webhook as SvixWebhook } from 'svix';
+import { expect, vi } from 'vitest';
+import { toTenantId } from '../../shared/ids.ts';
+import { encodeEvent } from '../../shared/protocol/event.ts';
+import { encodeJob, type Job } from '../../shared/protocol/job.ts';
+import { Keys } from '../../shared/protocol/keys.ts';
+import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
+import { jobOf } from './jobs.ts';
+import type { Receiver } from './receivers.ts';
+import type { TestRedis } from './redis.ts';
+
+const keys = new Keys();
+const secret = `whsec_${Buffer.from('a secret of at least 24 bytes!').toString('base64')}`;
+
+interface JobOptions extends Partial<Job> {
+  readonly events?: readonly string[];
+  readonly payload?: 'thin' | 'full';
+}
+
+let numTenants = 0;
+
+/** A job for one receiver, of a tenant of its own. */
+export function jobFor(url: string, options: JobOptions = {}): Job {
+  const { events = ['job.succeeded'], payload = 'thin', ...overrides } = options;
+  numTenants += 1;
+  return jobOf({
+    tenant: toTenantId(`tenant-${numTenants}`),
+    background: true,
+    webhook: { url, events: [...events], secret, payload },
+    ...overrides,
+  } as Partial<Job>);
+}
+
+export const usage = {
+  promptTokens: 3,
+  cachedTokens: 0,
+  completionTokens: 2,
+  acceptedPredictionTokens: 0,
+  rejectedPredictionTokens: 0,
+};
+
+/** Every delivery, verified by the libraries that receivers use. */
+export function verified({ received }: Receiver) {
+  return received.map(({ body, headers }) => {
+    new Webhook(secret).verify(body, headers);
+    new SvixWebhook(secret).verify(body, headers);
+    return { id: headers['webhook-id'], ...JSON.parse(body) };
+  });
+}
+
+export async function waitForCount(receiver: Receiver, count: number): Promise<void> {
+  await vi.waitFor(() => expect(receiver.received.length).toBeGreaterThanOrEqual(count), 20_000);
+}
+
+/** Jobs with a webhook, whose edge and worker the test is. */
+export class WebhookJobs {
+  readonly scripts: RequestScripts;
+  readonly #client: TestRedis['client'];
+
+  constructor({ client }: TestRedis) {
+    this.#client = client;
+    this.scripts = new RequestScripts(client, keys, { isCluster: false, retentionMs: 60_000 });
+  }
+
+  async submit(job: Job): Promise<void> {
+    await this.#client.zadd(keys.pendingJobs, Date.now() + 5000, job.id);
+    await this.scripts.create(job.id, encodeJob(job), { keepMs: 60_000, isNotified: true });
+  }
+
+  /** What a worker does: claims, says each text, ends. */
+  async work(job: Job, texts: readonly string[] = ['Hello', ' there']): Promise<void> {
+    const claim = await this.scripts.claim(job.id, 'worker', 2);
+    if (claim.type !== 'claimed') throw new Error(claim.type);
+    const says = texts.map((text, i) => {
+      const finishReason = i === texts.length - 1 ? ('stop' as const) : null;
+      return encodeEvent({
+        type: 'tokens',
+        choice: 0,
+        tokenIds: [i],
+        text,
+        logprobs: null,
+        finishReason,
+      });
+    });
+    const { epoch } = claim;
+    await this.scripts.append(job.id, { epoch, firstSeq: 0, payloads: says });
+    const timings = { queuedMs: 1, prefillMs: 1, decodeMs: 1 };
+    const done = encodeEvent({ type: 'done', usage, timings, speculation: [] });
+    await this.scripts.finish(job.id, {
+      epoch,
+      firstSeq: says.length,
+      payloads: [done],
+      status: 'succeeded',
+    });
+  }
+
+  async attemptsOf(job: Job): Promise<{ status: number | null; error: string | null }[]> {
+    const attempts = await this.#client.lrange(keys.deliveriesOf(job.id), 0, -1);
+    return attempts.map((attempt) => JSON.parse(attempt));
+  }
+
+  async waitForDeadLetter(job: Job): Promise<unknown> {
+    const { index, details } = keys.deadLettersOf(job.tenant);
+    await vi.waitFor(async () => expect(await this.#client.zcard(index)).toBe(1), 20_000);
+    const [id = ''] = await this.#client.zrange(index, 0, '-1');
+    return JSON.parse((await this.#client.hget(details, id)) ?? 'null');
+  }
+}
