@@ -1,4 +1,14 @@
-import { cpSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  cpSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { ModelError } from '../../worker/model/model-error.ts';
@@ -124,6 +134,15 @@ describe('openModel refuses, in one line that names the file,', () => {
       'truncated weights',
       () => truncateSync(join(modelDir, 'model.safetensors'), 5000),
       'model.safetensors is truncated: 5000 bytes of',
+    ],
+    [
+      'weights of which a part was overwritten',
+      () => {
+        const file = openSync(join(modelDir, 'model.safetensors'), 'r+');
+        writeSync(file, Buffer.alloc(4096, 0xff), 0, 4096, 20_000);
+        closeSync(file);
+      },
+      'model.safetensors is corrupt: tensor model.embed_tokens.weight has numbers that are not finite',
     ],
     [
       'a missing tensor',

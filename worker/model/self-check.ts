@@ -1,26 +1,61 @@
 import { ModelError } from './model-error.ts';
-import type { ModelShape } from './runner.ts';
-import { type LayerCache, MASKED, type ModelInput, type ModelRunner } from './runner.ts';
+import type { ModelRunner } from './runner.ts';
+import { NUM_FROZEN, ProbeReader } from './self-check-probe.ts';
 
-const NUM_FROZEN = 576; // products this long are summed in several parts
-const BLOCK_SIZE = 64;
-const NUM_TOKENS = 6;
+/** Tokens whose logits are compared. */
+const NUM_TOKENS = 9; // a pending token and the longest draft
+const BASE_CAPACITY = NUM_FROZEN;
+const MORE_CAPACITY = 1024;
 
 /** How the tokens reach the model: in which row of how many, and in chunks of which lengths. */
 interface Reading {
   readonly numRows: number;
   readonly row: number;
   readonly frozenCapacity: number;
-  readonly lengths: readonly number[]; // sum: NUM_TOKENS
+  /** Of chunks, at least `NUM_TOKENS` together; those beyond are read and not compared. */
+  readonly lengths: readonly number[];
+  /** Whether the call has columns for sinks; only a token that looks at them has other logits. */
+  readonly hasSinks: boolean;
 }
 
-const READINGS: readonly Reading[] = [
-  { numRows: 1, row: 0, frozenCapacity: 576, lengths: [1, 1, 1, 1, 1, 1] },
-  { numRows: 1, row: 0, frozenCapacity: 1024, lengths: [6] },
-  { numRows: 1, row: 0, frozenCapacity: 576, lengths: [2, 3, 1] },
-  { numRows: 3, row: 1, frozenCapacity: 576, lengths: [1, 1, 1, 1, 1, 1] },
-  { numRows: 3, row: 2, frozenCapacity: 1024, lengths: [4, 2] },
+const oneByOne = Array<number>(NUM_TOKENS).fill(1);
+
+/** What serving does: decode, drafts, batches as large as by default, prompts block by block. */
+const DENSE: readonly Reading[] = [
+  { numRows: 1, row: 0, frozenCapacity: BASE_CAPACITY, lengths: oneByOne, hasSinks: false },
+  { numRows: 1, row: 0, frozenCapacity: MORE_CAPACITY, lengths: [9], hasSinks: false },
+  { numRows: 1, row: 0, frozenCapacity: BASE_CAPACITY, lengths: [2, 3, 4], hasSinks: false },
+  { numRows: 3, row: 1, frozenCapacity: BASE_CAPACITY, lengths: [1, 1, 7], hasSinks: false },
+  { numRows: 16, row: 15, frozenCapacity: MORE_CAPACITY, lengths: [9], hasSinks: false },
+  { numRows: 1, row: 0, frozenCapacity: BASE_CAPACITY, lengths: [64], hasSinks: false },
 ];
+
+/** With columns for sinks, at which no token looks. */
+const BESIDE_SINKS: readonly Reading[] = [
+  { numRows: 2, row: 1, frozenCapacity: MORE_CAPACITY, lengths: [1, 8], hasSinks: true },
+];
+
+const BEHIND_SINKS: readonly Reading[] = [
+  { numRows: 1, row: 0, frozenCapacity: BASE_CAPACITY, lengths: [1, 1, 1, 6], hasSinks: true },
+  { numRows: 5, row: 3, frozenCapacity: MORE_CAPACITY, lengths: [4, 5], hasSinks: true },
+  { numRows: 1, row: 0, frozenCapacity: BASE_CAPACITY, lengths: [64], hasSinks: true },
+];
+
+/**
+ * Reads a token and looks at its logits: finite weights can overflow, or be those of a damaged file.
+ *
+ * @param modelDir named in the error
+ * @throws {ModelError} when one of them is no number
+ */
+export async function checkNumbers(runner: ModelRunner, modelDir: string): Promise<void> {
+  const probe = new ProbeReader(runner, { numTokens: 1, looksAtSinks: false });
+  const logits = await probe.read({ ...DENSE[0]!, lengths: [1] });
+  if (logits.every(Number.isFinite)) return;
+  throw new ModelError(
+    `the model in ${modelDir} gives logits that are not finite; ` +
+      'its safetensors weights are damaged or of another model: download them again',
+  );
+}
 
 /**
  * Reads a few tokens after a made-up past in several ways and compares the logits bit for bit:
@@ -29,9 +64,20 @@ const READINGS: readonly Reading[] = [
  * @throws {ModelError} when a logit depends on the batch or on how the tokens were cut
  */
 export async function checkInvariance(runner: ModelRunner): Promise<void> {
+  const { canSlide } = runner.shape;
+  await compare(runner, canSlide ? [...DENSE, ...BESIDE_SINKS] : DENSE, false);
+  if (canSlide) await compare(runner, BEHIND_SINKS, true);
+}
+
+async function compare(
+  runner: ModelRunner,
+  readings: readonly Reading[],
+  looksAtSinks: boolean,
+): Promise<void> {
+  const probe = new ProbeReader(runner, { numTokens: NUM_TOKENS, looksAtSinks });
   let expected: Uint32Array | null = null;
-  for (const reading of READINGS) {
-    const bits = new Uint32Array((await read(runner, reading)).buffer);
+  for (const reading of readings) {
+    const bits = new Uint32Array((await probe.read(reading)).buffer);
     expected ??= bits;
     let numDiffering = 0;
     for (let i = 0; i < bits.length; i += 1) numDiffering += Number(bits[i] !== expected[i]);
@@ -42,128 +88,4 @@ export async function checkInvariance(runner: ModelRunner): Promise<void> {
         'not give equal bytes; try NUM_THREADS=1 or another WEIGHT_FORMAT',
     );
   }
-}
-
-/** @returns [NUM_TOKENS, vocabSize] */
-async function read(runner: ModelRunner, reading: Reading): Promise<Float32Array<ArrayBuffer>> {
-  const { vocabSize } = runner.shape;
-  const logits = new Float32Array(NUM_TOKENS * vocabSize);
-  const frozen = createFrozen(runner.shape, reading);
-  const newKeys: (readonly Float32Array[])[] = [];
-  const newValues: (readonly Float32Array[])[] = [];
-  const lengths: number[] = [];
-  let numRead = 0;
-  for (const length of reading.lengths) {
-    const step = { ...reading, numRead, length };
-    const past = createPast(runner.shape, step, { frozen, lengths, newKeys, newValues });
-    const output = await runner.run(createInput(runner.shape, step, past));
-    logits.set(output.logits, numRead * vocabSize);
-    newKeys.push(output.newKeys);
-    newValues.push(output.newValues);
-    lengths.push(length);
-    numRead += length;
-  }
-  return logits;
-}
-
-interface Step extends Omit<Reading, 'lengths'> {
-  /** Tokens read in steps before this one. */
-  readonly numRead: number;
-  readonly length: number;
-}
-
-/** Every row looks at all frozen columns that are live, and at the tail up to itself. */
-function createInput(
-  { vocabSize }: ModelShape,
-  { numRows, row, frozenCapacity, numRead, length }: Step,
-  layers: readonly LayerCache[],
-): ModelInput {
-  const tailCapacity = BLOCK_SIZE + length;
-  const numColumns = frozenCapacity + tailCapacity;
-  const mask = new Float32Array(numRows * length * numColumns).fill(MASKED);
-  for (let token = 0; token < numRows * length; token += 1) {
-    const start = token * numColumns;
-    const tail = start + frozenCapacity;
-    mask.fill(0, start, start + NUM_FROZEN);
-    mask.fill(0, tail, tail + numRead + (token % length) + 1);
-  }
-  const positions = Int32Array.from({ length: numRows * length }, (_, i) => numRead + (i % length));
-  return {
-    numRows,
-    numNewTokens: length,
-    frozenCapacity,
-    tailCapacity,
-    tokenIds: positions.map((position, i) => {
-      const isNeighbor = Math.floor(i / length) !== row;
-      return (position * 7 + (isNeighbor ? i + 1 : 0)) % vocabSize;
-    }),
-    positions,
-    writeIndices: new Int32Array(numRows).fill(numRead),
-    mask,
-    layers,
-    sinks: null,
-    logitIndices: Int32Array.from({ length }, (_, i) => row * length + i),
-  };
-}
-
-interface Outputs {
-  readonly lengths: readonly number[];
-  readonly newKeys: readonly (readonly Float32Array[])[];
-  readonly newValues: readonly (readonly Float32Array[])[];
-}
-
-/** @param frozen shared by all layers, as keys and as values: what they are does not matter here */
-function createPast(
-  shape: ModelShape,
-  step: Step,
-  { frozen, lengths, newKeys, newValues }: Outputs & { readonly frozen: Float32Array },
-): LayerCache[] {
-  return Array.from({ length: shape.numLayers }, (_, layer) => {
-    const tailOf = (outputs: Outputs['newKeys']) => {
-      const parts = outputs.map((ofLayers) => ofLayers[layer]!);
-      return createTail(shape, step, { lengths, parts });
-    };
-    return {
-      frozenKeys: frozen,
-      frozenValues: frozen,
-      tailKeys: tailOf(newKeys),
-      tailValues: tailOf(newValues),
-    };
-  });
-}
-
-/** [numRows, numKvHeads, frozenCapacity, headDim]: numbers that each row of a reading has alike. */
-function createFrozen(
-  { numKvHeads, headDim }: ModelShape,
-  { numRows, frozenCapacity }: Reading,
-): Float32Array {
-  const size = frozenCapacity * headDim;
-  const frozen = new Float32Array(numRows * numKvHeads * size);
-  for (let i = 0; i < frozen.length; i += 1) {
-    const inHead = i % size;
-    const head = Math.floor(i / size) % numKvHeads;
-    if (inHead < NUM_FROZEN * headDim) frozen[i] = Math.sin(inHead * 1.7 + head * 31);
-  }
-  return frozen;
-}
-
-/**
- * [numRows, numKvHeads, BLOCK_SIZE + length, headDim]: what earlier steps gave, one after another.
- */
-function createTail(
-  { numKvHeads, headDim }: ModelShape,
-  { numRows, length }: Step,
-  { lengths, parts }: Pick<Outputs, 'lengths'> & { readonly parts: readonly Float32Array[] },
-): Float32Array {
-  const size = (BLOCK_SIZE + length) * headDim;
-  const tail = new Float32Array(numRows * numKvHeads * size);
-  for (let head = 0; head < numRows * numKvHeads; head += 1) {
-    let at = head * size;
-    for (const [i, part] of parts.entries()) {
-      const partSize = lengths[i]! * headDim;
-      tail.set(part.subarray(head * partSize, (head + 1) * partSize), at);
-      at += partSize;
-    }
-  }
-  return tail;
 }

@@ -41,7 +41,8 @@ export class Weights {
   /**
    * The tensor `name`, which must have exactly these dimensions.
    *
-   * @throws {ModelError} when there is none, or of another shape
+   * @throws {ModelError} when there is none, or of another shape; when it is loaded, also for numbers
+   *   that are not finite
    */
   tensor(name: string, dims: readonly number[]): LazyTensor {
     const file = this.#fileByName.get(name);
@@ -53,7 +54,7 @@ export class Weights {
       );
     }
     this.#used.add(name);
-    return { dims, load: () => file.read(name) };
+    return { dims, load: () => readFinite(file, name) };
   }
 
   /** Tensors that nothing asked for: the model would not be what its makers trained. */
@@ -64,6 +65,17 @@ export class Weights {
   close(): void {
     for (const file of this.#files) file.close();
   }
+}
+
+/** One number that is none makes all logits none. */
+function readFinite(file: SafetensorsFile, name: string): Float32Array {
+  const data = file.read(name);
+  let sum = 0; // of zeros, unless one comes of a NaN or an infinity
+  for (let i = 0; i < data.length; i += 1) sum += data[i]! * 0;
+  if (sum === 0) return data;
+  throw new ModelError(
+    `${file.path} is corrupt: tensor ${name} has numbers that are not finite; download it again`,
+  );
 }
 
 function listFiles(modelDir: string) {

@@ -3,7 +3,7 @@ import { invariant } from '../../shared/assert.ts';
 import { createTokenizer } from '../../shared/tokenizer.ts';
 import { Engine } from '../engine/engine.ts';
 import { openModel } from '../model/open-model.ts';
-import { checkInvariance } from '../model/self-check.ts';
+import { checkInvariance, checkNumbers } from '../model/self-check.ts';
 import type { Command, Report, ThreadOptions } from './messages.ts';
 import { openSpeculator } from './open-speculator.ts';
 import { toOpenedModel } from './opened-model.ts';
@@ -89,6 +89,7 @@ async function open() {
   try {
     const model = await openModel(options);
     const opened = toOpenedModel(model);
+    await checkNumbers(model.runner, options.modelDir);
     // Elsewhere the driver chooses the kernels, and nothing is promised.
     if (options.executionProvider === 'cpu') await checkInvariance(model.runner);
     const tokenizer = createTokenizer(opened.tokenizerFiles);

@@ -2,6 +2,7 @@ import { createTokenizer, type Tokenizer } from '../../shared/tokenizer.ts';
 import { Drafter } from '../engine/drafter.ts';
 import { Speculator } from '../engine/speculator.ts';
 import { type OpenModel, openModel } from '../model/open-model.ts';
+import { checkNumbers } from '../model/self-check.ts';
 import { Controller } from '../speculative/controller.ts';
 import { OutputStore } from '../speculative/output-store.ts';
 import { Rest } from '../speculative/rest.ts';
@@ -41,7 +42,10 @@ async function openDraft(
   const draft = await openModel({ ...options, modelDir });
   const tokenizer = createTokenizer(toOpenedModel(draft).tokenizerFiles);
   const difference = tokenizerDifference(target, tokenizer);
-  if (difference === null) return draft;
+  if (difference === null) {
+    await checkNumbers(draft.runner, modelDir);
+    return draft;
+  }
   await draft.runner.close();
   throw new Error(`${modelDir} cannot draft, its tokenizer is another: ${difference}`);
 }
