@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { ExecutionProvider } from './builder.ts';
 import { ModelError } from './model-error.ts';
 import type { RopeConfig } from './rope.ts';
-import { parseRope, ropeScalingSchema } from './rope-config.ts';
+import { parseRope, ropeParametersSchema, ropeScalingSchema } from './rope-config.ts';
 
 /** Architectures as `config.json` names them. */
 export const ARCHITECTURES = [
@@ -69,7 +69,7 @@ const llamaSchema = z.object({
   rms_norm_eps: z.number().positive(),
   rope_theta: z.number().positive().optional(),
   rope_scaling: ropeScalingSchema.nullish(),
-  rope_parameters: ropeScalingSchema.nullish(),
+  rope_parameters: ropeParametersSchema.nullish(),
   partial_rotary_factor: z.literal(1, { error: 'partial rotation is not supported' }).optional(),
   attention_bias: z.boolean().default(false),
   mlp_bias: z.boolean().default(false),

@@ -4,7 +4,7 @@ import type { RopeConfig, RopeScaling } from './rope.ts';
 
 const factor = z.number().min(1);
 
-/** `rope_scaling`, and `rope_parameters` as newer checkpoints call it. */
+/** `rope_scaling`, and what newer checkpoints have in `rope_parameters` beside the base. */
 export const ropeScalingSchema = z.looseObject({
   rope_type: z.string().optional(),
   type: z.string().optional(), // the older name
@@ -24,12 +24,27 @@ export const ropeScalingSchema = z.looseObject({
 
 type ScalingJson = z.infer<typeof ropeScalingSchema>;
 
+/** Stands for every kind of layer where `rope_parameters` does not tell them apart. */
+const EVERY_KIND = '*';
+
+/** `rope_parameters` by the kind of layer, whether they are given so or once for all. */
+export const ropeParametersSchema = z.preprocess(
+  (json) => (isByKind(json) ? json : { [EVERY_KIND]: json }),
+  z.record(z.string(), ropeScalingSchema),
+);
+
+function isByKind(json: unknown): boolean {
+  const values = typeof json === 'object' && json !== null ? Object.values(json) : [];
+  return values.some((value) => z.record(z.string(), z.unknown()).safeParse(value).success);
+}
+
 interface RopeJson {
   readonly headDim: number;
   readonly max_position_embeddings: number;
   readonly rope_theta?: number | undefined;
   readonly rope_scaling?: ScalingJson | null | undefined;
-  readonly rope_parameters?: ScalingJson | null | undefined;
+  readonly rope_parameters?: z.infer<typeof ropeParametersSchema> | null | undefined;
+  readonly layer_types?: readonly string[] | null | undefined;
 }
 
 /**
@@ -38,12 +53,35 @@ interface RopeJson {
  * @throws {ModelError} naming a kind or a value that is not supported
  */
 export function parseRope(raw: RopeJson, path: string) {
-  const json = raw.rope_parameters ?? raw.rope_scaling ?? {};
+  const json = findScaling(raw, path);
   const maxTokens = raw.max_position_embeddings;
   const scaling = parseScaling(json, maxTokens, path);
   const theta = json.rope_theta ?? raw.rope_theta ?? 10_000;
   const rope: RopeConfig = { headDim: raw.headDim, theta, scaling };
   return { rope, maxSequenceTokens: stretchedTokens(scaling, maxTokens) };
+}
+
+/** What all layers rotate by; layers that rotate differently cannot be expressed. */
+function findScaling(
+  { rope_scaling, rope_parameters: byKind, layer_types }: RopeJson,
+  path: string,
+): ScalingJson {
+  if (byKind == null) return rope_scaling ?? {};
+  const everywhere = byKind[EVERY_KIND];
+  if (everywhere !== undefined) return everywhere;
+
+  const kinds = [...new Set(layer_types ?? Object.keys(byKind))];
+  const lacking = kinds.find((kind) => byKind[kind] === undefined);
+  if (lacking !== undefined) {
+    throw new ModelError(`${path}: rope_parameters has nothing for the layers ${lacking}`);
+  }
+  const scalings = kinds.map((kind) => byKind[kind] ?? {});
+  if (new Set(scalings.map((scaling) => JSON.stringify(scaling))).size > 1) {
+    throw new ModelError(
+      `${path}: rope_parameters that differ by layers (${kinds.join(', ')}) are not supported`,
+    );
+  }
+  return scalings[0] ?? {};
 }
 
 function parseScaling(json: ScalingJson, maxTokens: number, path: string): RopeScaling {

@@ -5,6 +5,8 @@ import { CONFIGS } from '../../support/architectures.ts';
 
 const llama = CONFIGS['llama, grouped heads']!;
 const parse = (change: object) => parseConfig({ ...llama, ...change }, 'config.json');
+/** Parameters of a rotation that is not stretched. */
+const base = (rope_theta: number) => ({ rope_type: 'default', rope_theta });
 const qwen2 = { architectures: ['Qwen2ForCausalLM'] };
 
 describe('parseConfig', () => {
@@ -21,6 +23,20 @@ describe('parseConfig', () => {
     [{ rope_scaling: { rope_type: 'longrope', factor: 2 } }, 'rope_scaling of type longrope'],
     [{ rope_scaling: { type: 'linear' } }, 'rope_scaling linear lacks factor'],
     [{ rope_scaling: { type: 'llama3', factor: 2 } }, 'rope_scaling llama3 lacks low_freq_factor'],
+    [
+      { rope_parameters: { full_attention: base(1e6), sliding_attention: base(1e4) } },
+      'rope_parameters that differ by layers (full_attention, sliding_attention)',
+    ],
+    [
+      { layer_types: ['full_attention'], rope_parameters: { sliding_attention: base(1e6) } },
+      'rope_parameters has nothing for the layers full_attention',
+    ],
+    [{ rope_parameters: { rope_theta: 1e6, full_attention: base(1e6) } }, 'rope_theta: '],
+    [
+      { rope_parameters: { full_attention: base(-1) } },
+      'rope_parameters.full_attention.rope_theta',
+    ],
+    [{ rope_parameters: { ...base(1e6), partial_rotary_factor: 0.5 } }, 'partial rotation'],
     [{ layer_types: ['full_attention', 'sliding_attention'] }, 'layer_types that differ'],
     [{ layer_types: ['linear_attention'] }, 'layer_types linear_attention is not supported'],
     [
@@ -104,5 +120,17 @@ describe('parseConfig', () => {
       rope_parameters: { rope_type: 'linear', factor: 2, rope_theta: 5_000 },
     });
     expect(rope).toEqual({ headDim: 8, theta: 5_000, scaling: { type: 'linear', factor: 2 } });
+  });
+
+  it.each([
+    ['all kinds agree', { full_attention: base(5e5), sliding_attention: base(5e5) }, undefined],
+    [
+      'only one kind is used',
+      { full_attention: base(5e5), sliding_attention: base(1e4) },
+      ['full_attention', 'full_attention'],
+    ],
+  ])('reads rope_parameters by kind of layer where %s', (_, rope_parameters, layer_types) => {
+    const { rope } = parse({ rope_theta: undefined, rope_parameters, layer_types });
+    expect(rope).toEqual({ headDim: 8, theta: 5e5, scaling: { type: 'none' } });
   });
 });
