@@ -5,8 +5,8 @@ import type { TokenizerFiles } from './protocol/model-card.ts';
 import { createTokenDecoder } from './token-bytes.ts';
 
 /**
- * A tokenizer that cannot be used: unreadable files, or a kind whose tokens have no bytes of their
- * own.
+ * A tokenizer that cannot be used: which of its files is damaged, or a kind whose tokens have no
+ * bytes of their own.
  */
 export class TokenizerError extends Error {
   override readonly name = 'TokenizerError';
@@ -84,13 +84,19 @@ export function createTokenizer(files: TokenizerFiles): Tokenizer {
 }
 
 function parseFiles({ tokenizerJson, tokenizerConfigJson }: TokenizerFiles) {
+  const config = parseFile('tokenizer_config.json', tokenizerConfigJson, Object);
+  return parseFile('tokenizer.json', tokenizerJson, (json) => ({
+    source: new HuggingFaceTokenizer(z.looseObject({}).parse(json), config),
+    json: tokenizerJsonSchema.parse(json),
+  }));
+}
+
+function parseFile<Parsed>(name: string, text: string, parse: (json: unknown) => Parsed): Parsed {
   try {
-    const json: unknown = JSON.parse(tokenizerJson);
-    const config: unknown = JSON.parse(tokenizerConfigJson);
-    const source = new HuggingFaceTokenizer(z.looseObject({}).parse(json), Object(config));
-    return { source, json: tokenizerJsonSchema.parse(json) };
+    return parse(JSON.parse(text));
   } catch (cause) {
-    throw new TokenizerError('unreadable tokenizer files', { cause });
+    const [reason] = String(cause instanceof Error ? cause.message : cause).split('\n');
+    throw new TokenizerError(`${name} cannot be used: ${reason}`, { cause });
   }
 }
 

@@ -111,8 +111,13 @@ describe('createTokenizer', () => {
     },
   );
 
-  it('refuses files that are no JSON', () => {
-    const files = { ...storiesFiles, tokenizerJson: storiesFiles.tokenizerJson.slice(0, 999) };
-    expect(() => createTokenizer(files)).toThrow('unreadable tokenizer files');
+  it.each([
+    ['tokenizer.json', { tokenizerJson: storiesFiles.tokenizerJson.slice(0, 999) }],
+    ['tokenizer.json', { tokenizerJson: '{}' }],
+    ['tokenizer_config.json', { tokenizerConfigJson: '{"bos_token": ' }],
+  ])('names %s when it is the damaged one', (name, damaged) => {
+    const files = { ...storiesFiles, ...damaged };
+    expect(() => createTokenizer(files)).toThrow(TokenizerError);
+    expect(() => createTokenizer(files)).toThrow(`${name} cannot be used: `);
   });
 });

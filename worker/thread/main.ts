@@ -1,11 +1,11 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { invariant } from '../../shared/assert.ts';
-import { createTokenizer } from '../../shared/tokenizer.ts';
 import { Engine } from '../engine/engine.ts';
 import { openModel } from '../model/open-model.ts';
 import { checkInvariance, checkNumbers } from '../model/self-check.ts';
 import type { Command, Report, ThreadOptions } from './messages.ts';
 import { openSpeculator } from './open-speculator.ts';
+import { openTokenizer } from './open-tokenizer.ts';
 import { toOpenedModel } from './opened-model.ts';
 import { Outbox } from './outbox.ts';
 
@@ -92,7 +92,7 @@ async function open() {
     await checkNumbers(model.runner, options.modelDir);
     // Elsewhere the driver chooses the kernels, and nothing is promised.
     if (options.executionProvider === 'cpu') await checkInvariance(model.runner);
-    const tokenizer = createTokenizer(opened.tokenizerFiles);
+    const tokenizer = openTokenizer(opened, model.checkpoint);
     const speculator = await openSpeculator(options, tokenizer);
     return { runner: model.runner, opened, tokenizer, speculator };
   } catch (error) {

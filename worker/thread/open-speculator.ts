@@ -1,4 +1,4 @@
-import { createTokenizer, type Tokenizer } from '../../shared/tokenizer.ts';
+import type { Tokenizer } from '../../shared/tokenizer.ts';
 import { Drafter } from '../engine/drafter.ts';
 import { Speculator } from '../engine/speculator.ts';
 import { type OpenModel, openModel } from '../model/open-model.ts';
@@ -8,6 +8,7 @@ import { OutputStore } from '../speculative/output-store.ts';
 import { Rest } from '../speculative/rest.ts';
 import { tokenizerDifference } from './draft-tokenizer.ts';
 import type { ThreadOptions } from './messages.ts';
+import { openTokenizer } from './open-tokenizer.ts';
 import { toOpenedModel } from './opened-model.ts';
 
 /**
@@ -40,7 +41,7 @@ async function openDraft(
   target: Tokenizer,
 ): Promise<OpenModel> {
   const draft = await openModel({ ...options, modelDir });
-  const tokenizer = createTokenizer(toOpenedModel(draft).tokenizerFiles);
+  const tokenizer = openTokenizer(toOpenedModel(draft), draft.checkpoint);
   const difference = tokenizerDifference(target, tokenizer);
   if (difference === null) {
     await checkNumbers(draft.runner, modelDir);

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { TokenId } from '../../shared/ids.ts';
 import type { ModelCard, TokenizerFiles } from '../../shared/protocol/model-card.ts';
 import type { GenerationDefaults, TokenizerPaths } from '../model/checkpoint.ts';
+import { ModelError } from '../model/model-error.ts';
 import type { OpenModel } from '../model/open-model.ts';
 import type { ModelShape } from '../model/runner.ts';
 
@@ -17,6 +18,7 @@ export interface OpenedModel {
   readonly tokenizerFiles: TokenizerFiles;
 }
 
+/** @throws {ModelError} when a file of the tokenizer is damaged */
 export function toOpenedModel({ runner, checkpoint, fingerprint }: OpenModel): OpenedModel {
   return {
     architecture: checkpoint.config.architecture,
@@ -50,6 +52,14 @@ function readTokenizer({ tokenizer, config, chatTemplate }: TokenizerPaths): Tok
   const tokenizerJson = readFileSync(tokenizer, 'utf8');
   if (chatTemplate === null) return { tokenizerJson, tokenizerConfigJson: configJson };
   const template = { chat_template: readFileSync(chatTemplate, 'utf8') };
-  const tokenizerConfigJson = JSON.stringify({ ...JSON.parse(configJson), ...template });
-  return { tokenizerJson, tokenizerConfigJson };
+  const tokenizerConfig = { ...parseJson(configJson, config), ...template };
+  return { tokenizerJson, tokenizerConfigJson: JSON.stringify(tokenizerConfig) };
+}
+
+function parseJson(text: string, path: string | null): object {
+  try {
+    return Object(JSON.parse(text));
+  } catch (cause) {
+    throw new ModelError(`${path} is not JSON; download it again`, { cause });
+  }
 }
