@@ -9,7 +9,8 @@ import { NewColumns, type NewTokens } from '../cache/new-columns.ts';
 import { PrefixCache, type PrefixCacheUsage } from '../cache/prefix-cache.ts';
 import type { ModelRunner } from '../model/runner.ts';
 import { buildBatches, type RowRead } from './batch.ts';
-import { Generation, type GenerationContext } from './generation.ts';
+import { Generation, type GenerationContext, type GenerationFault } from './generation.ts';
+import { faultOf } from './job-fault.ts';
 import { Scheduler, type SchedulerLimits } from './scheduler.ts';
 import type { Sequence } from './sequence.ts';
 import type { Speculator } from './speculator.ts';
@@ -31,6 +32,13 @@ export interface EngineParts {
   readonly speculator: Speculator | null;
   readonly context: GenerationContext;
 }
+
+/** Its own fault or the weights', not the client's. */
+const NO_NUMBER: GenerationFault = {
+  code: 'internal',
+  message: 'the model gave no number for the next token',
+  param: null,
+};
 
 /** The loop at the heart of the worker. Its only input and output is the model's own. */
 export class Engine {
@@ -89,6 +97,11 @@ export class Engine {
   start(job: Job, published: readonly PublishedChoice[]): void {
     const generation = new Generation(job, published, this.#context);
     this.#generationById.set(job.id, generation);
+    const fault = faultOf(job, this.#runner.shape);
+    if (fault !== null) {
+      generation.fail(fault);
+      return;
+    }
     for (const sequence of generation.sequences) {
       if (sequence.finishReason === null) this.#scheduler.add(sequence);
     }
@@ -162,7 +175,7 @@ export class Engine {
     invariant(generation !== undefined, 'a step of a forgotten request');
     if (sequence.row === null) return; // a sibling broke in this very step
     if (output.isBroken || !this.#cache.accepts(output.numKept, newTokens)) {
-      generation.fail();
+      generation.fail(NO_NUMBER);
       for (const each of this.#scheduler.sequencesOf(generation.id)) this.#remove(each);
       return;
     }

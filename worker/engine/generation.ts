@@ -1,5 +1,10 @@
 import type { RequestId, TokenId } from '../../shared/ids.ts';
-import type { FinishReason, ProposerStats, TokenLogprobs } from '../../shared/protocol/event.ts';
+import type {
+  ErrorEvent,
+  FinishReason,
+  ProposerStats,
+  TokenLogprobs,
+} from '../../shared/protocol/event.ts';
 import type { GenerationEvent, PublishedChoice } from '../../shared/protocol/generation.ts';
 import { choiceSeed, isUnbounded, type Job, numChoices } from '../../shared/protocol/job.ts';
 import { DraftTally } from '../speculative/tally.ts';
@@ -16,6 +21,8 @@ export interface GenerationContext {
   readonly maxSequenceTokens: number;
   readonly now: () => number;
 }
+
+export type GenerationFault = Pick<ErrorEvent, 'code' | 'message' | 'param'>;
 
 /** A request inside the engine: one sequence for each choice, and what is to be said of them. */
 export class Generation {
@@ -159,14 +166,11 @@ export class Generation {
     this.#endIfDone();
   }
 
-  /**
-   * Ends with an error: the model gave NaN, which is its fault or the weights', not the client's.
-   */
-  fail(): void {
+  /** Ends with an error. */
+  fail(fault: GenerationFault): void {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
-    const message = 'the model gave no number for the next token';
-    this.#events.push({ type: 'error', code: 'internal', message, param: null });
+    this.#events.push({ type: 'error', ...fault });
   }
 
   /** @returns what has to be said since the last call */

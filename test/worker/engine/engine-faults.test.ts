@@ -151,3 +151,33 @@ describe('Engine with a model that gives NaN', () => {
     await expectUndisturbed(driver, good);
   });
 });
+
+describe('Engine with a job that the model cannot run', () => {
+  it.each<[string, Partial<Job>, string]>([
+    [
+      'a token that it lacks',
+      { prompts: [[3], [4, VOCAB_SIZE]] },
+      `token ${VOCAB_SIZE}; the limit`,
+    ],
+    ['no token', { prompts: [[]] }, 'a prompt without tokens'],
+    [
+      'more tokens than it has positions',
+      { prompts: [poisonOf(71, 99)], echo: true, topLogprobs: 0, maxTokens: 0 },
+      '71 tokens; the limit is 70',
+    ],
+    ['a token that it lacks, echoed', { prompts: [[VOCAB_SIZE]], echo: true }, 'the limit is'],
+  ])('says so of %s, reads none of it and goes on', async (_, fields, message) => {
+    const driver = new EngineDriver({ model: new TinyModel({ maxSequenceTokens: 70 }) });
+    const bad = engineJob(fields);
+    const other = engineJob({ prompts: [[3, 4]] });
+    driver.start(bad);
+    driver.start(other);
+    await driver.finish();
+
+    const fault = { code: 'invalid_request', param: 'prompt' };
+    const expected = { type: 'error', ...fault, message: expect.stringContaining(message) };
+    expect(driver.eventsOf(bad).at(-1)).toEqual(expected);
+    expect(driver.model.calls.every(({ numRows }) => numRows === 1)).toBe(true);
+    await expectUndisturbed(driver, [other]);
+  });
+});

@@ -145,8 +145,8 @@ describe('Generation', () => {
 
   it('fails once, and says nothing behind the error', () => {
     const generation = generationOf({ n: 2 });
-    generation.fail();
-    generation.fail();
+    generation.fail({ code: 'internal', message: 'NaN', param: null });
+    generation.fail({ code: 'internal', message: 'NaN', param: null });
     generation.cancel('cancelled');
     expect(generation.takeEvents()).toMatchObject([{ type: 'error', code: 'internal' }]);
     expect(generation.hasEnded).toBe(true);
