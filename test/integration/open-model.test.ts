@@ -100,22 +100,23 @@ describe('openModel', () => {
     expect(readdirSync(graphsDir)).toHaveLength(2);
   });
 
-  it('names config, weights and tokenizer by one digest, and the kind of worker with it', async () => {
+  it('names all files by one digest, and with it the kind of worker and its release', async () => {
     const digests = new Set<string>();
     for (const change of [
       () => {},
       () => writeCheckpoint(modelDir, { ...config, rope_theta: 500 }),
       () => writeCheckpoint(modelDir, config, randomTensors(config, 2)),
       () => writeFileSync(join(modelDir, 'tokenizer.json'), '{ }'),
+      () => writeFileSync(join(modelDir, 'generation_config.json'), '{"eos_token_id": 7}'),
     ]) {
       change();
       const { runner, digest, fingerprint } = await open();
       await runner.close();
       digests.add(digest);
-      expect(fingerprint).toMatch(/^[0-9a-f]{16}-fp32-cpu-\w+:\S+$/);
+      expect(fingerprint).toMatch(/^[0-9a-f]{16}-fp32-cpu-\w+:\S+-g\d+\.ort\d+\.\d+\.\d+$/);
       expect(fingerprint.startsWith(digest.slice(0, 16))).toBe(true);
     }
-    expect(digests.size).toBe(4);
+    expect(digests.size).toBe(5);
   });
 });
 

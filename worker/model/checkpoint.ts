@@ -87,9 +87,10 @@ export function openCheckpoint(modelDir: string): Checkpoint {
     tokenizerPaths,
     paths: [
       at('config.json'),
+      generationPath,
       ...weights.paths,
-      ...Object.values(tokenizerPaths).filter((path) => path !== null),
-    ],
+      ...Object.values(tokenizerPaths),
+    ].filter((path) => path !== null),
   };
 }
 

@@ -21,8 +21,11 @@ import { Graph } from './graph.ts';
 import { ModelError } from './model-error.ts';
 import { GRAPH_FILE, WEIGHTS_FILE, writeGraph } from './onnx-file.ts';
 
-/** Raised with every change of what is written, so that older files are not used. */
-const GRAPH_VERSION = 5;
+/**
+ * Raised with every change of what is written, so that older files are not used, and workers of
+ * both releases not taken for each other.
+ */
+export const GRAPH_VERSION = 5;
 const MARKER_FILE = 'complete.json';
 const STALE_MS = 3_600_000; // no write takes an hour: its process is gone
 

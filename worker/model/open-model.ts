@@ -1,9 +1,10 @@
 import { availableParallelism } from 'node:os';
+import { env } from 'onnxruntime-node';
 import { planThreads } from './attention.ts';
 import type { ExecutionProvider, WeightFormat } from './builder.ts';
 import { type Checkpoint, openCheckpoint } from './checkpoint.ts';
 import { digestFiles } from './digest.ts';
-import { ensureGraph } from './graph-cache.ts';
+import { ensureGraph, GRAPH_VERSION } from './graph-cache.ts';
 import { ModelError } from './model-error.ts';
 import { OnnxRunner, openSession } from './onnx-runner.ts';
 import { processorClass } from './processor.ts';
@@ -23,9 +24,9 @@ export interface ModelOptions {
 export interface OpenModel {
   readonly runner: ModelRunner;
   readonly checkpoint: Omit<Checkpoint, 'weights'>;
-  /** sha256 over config, weights and tokenizer. */
+  /** sha256 over config, generation config, weights and tokenizer. */
   readonly digest: string;
-  /** Names what decides the bits of the logits: digest, weight format, provider, processor. */
+  /** Names what decides the bits of an answer; see `fingerprintOf`. */
   readonly fingerprint: string;
 }
 
@@ -53,14 +54,28 @@ export async function openModel(options: ModelOptions): Promise<OpenModel> {
       numThreads,
       hasSpinningThreads: options.hasSpinningThreads ?? numThreads < availableParallelism(),
     });
-    const fingerprint = [digest.slice(0, 16), weightFormat, executionProvider, processorClass()];
     return {
       runner: new OnnxRunner(session, config, { executionProvider, groupParts }),
       checkpoint,
       digest,
-      fingerprint: fingerprint.join('-'),
+      fingerprint: fingerprintOf(digest, options),
     };
   } finally {
     checkpoint.weights.close();
   }
+}
+
+/**
+ * What decides the bits of an answer: the model's files, the weight format, the provider, what the
+ * processor can do, the graph that is written and the runtime whose kernels run it. A release that
+ * changes one of the last two gives workers another name, so that none finishes a sentence that
+ * one of an older release has begun.
+ */
+function fingerprintOf(
+  digest: string,
+  { weightFormat, executionProvider }: Pick<ModelOptions, 'weightFormat' | 'executionProvider'>,
+): string {
+  const release = `g${GRAPH_VERSION}.ort${env.versions.node}`;
+  const parts = [digest.slice(0, 16), weightFormat, executionProvider, processorClass(), release];
+  return parts.join('-');
 }

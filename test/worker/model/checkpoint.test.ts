@@ -44,9 +44,14 @@ describe('openCheckpoint', () => {
   });
 
   it('lists every file that decides what the model says, the chat template too', () => {
-    const { paths } = openWith({ 'chat_template.jinja': '{{ x }}', 'tokenizer_config.json': {} });
+    const { paths } = openWith({
+      'chat_template.jinja': '{{ x }}',
+      'generation_config.json': { eos_token_id: 7 },
+      'tokenizer_config.json': {},
+    });
     expect(paths.map((path) => path.slice(modelDir.length + 1))).toEqual([
       'config.json',
+      'generation_config.json',
       'model.safetensors',
       'tokenizer.json',
       'tokenizer_config.json',
