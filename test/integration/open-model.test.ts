@@ -3,9 +3,11 @@ import {
   cpSync,
   openSync,
   readdirSync,
+  readFileSync,
   rmSync,
   statSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
@@ -49,11 +51,24 @@ async function firstLogits(): Promise<Float32Array> {
   return logits![0]!;
 }
 
-/** The only written graph, with nothing partial beside it. */
-function graphDirectory(): string {
-  const names = readdirSync(graphsDir);
+/** The only written graph, by default with nothing partial beside it. */
+function graphDirectory(pattern = /./): string {
+  const names = readdirSync(graphsDir).filter((name) => pattern.test(name));
   expect(names).toHaveLength(1);
   return join(graphsDir, names[0]!);
+}
+
+/** What is in a directory, by name. */
+function filesOf(at: string): Map<string, Buffer> {
+  const names = readdirSync(at).sort();
+  return new Map(names.map((name) => [name, readFileSync(join(at, name))]));
+}
+
+/** Changes one bit. */
+function flip(path: string, at: number): void {
+  const bytes = readFileSync(path);
+  bytes[at]! ^= 1;
+  writeFileSync(path, bytes);
 }
 
 describe('openModel', () => {
@@ -69,27 +84,44 @@ describe('openModel', () => {
     ['a truncated graph', (at: string) => truncateSync(join(at, 'model.onnx'), 500)],
     ['truncated weights', (at: string) => truncateSync(join(at, 'weights.bin'), 4096)],
     ['missing weights', (at: string) => rmSync(join(at, 'weights.bin'))],
-    ['no marker, as after a crash', (at: string) => rmSync(join(at, 'complete.json'))],
-    ['half a marker', (at: string) => truncateSync(join(at, 'complete.json'), 9)],
+    ['a graph of which a byte was changed', (at: string) => flip(join(at, 'model.onnx'), 700)],
+    ['weights of which a byte was changed', (at: string) => flip(join(at, 'weights.bin'), 5000)],
+    ['no seal, as after a crash', (at: string) => rmSync(join(at, 'complete.json'))],
+    ['half a seal', (at: string) => truncateSync(join(at, 'complete.json'), 9)],
   ])('writes it again when it finds %s', async (_, damage) => {
     const logits = await firstLogits();
+    const written = filesOf(graphDirectory());
     damage(graphDirectory());
 
     expect(await firstLogits()).toEqual(logits);
-    expect(readdirSync(graphDirectory()).sort()).toEqual([
-      'complete.json',
-      'model.onnx',
-      'weights.bin',
-    ]);
+    expect(filesOf(graphDirectory())).toEqual(written);
+    expect([...written.keys()]).toEqual(['complete.json', 'model.onnx', 'weights.bin']);
   });
 
   it('ignores what an interrupted write left', async () => {
     const logits = await firstLogits();
     cpSync(graphDirectory(), join(graphsDir, 'partial-abc'), { recursive: true });
-    rmSync(graphDirectoryBeside('partial-abc'), { recursive: true });
+    rmSync(graphDirectory(/^[^p]/), { recursive: true });
     truncateSync(join(graphsDir, 'partial-abc', 'weights.bin'), 100);
 
     expect(await firstLogits()).toEqual(logits);
+  });
+
+  it('removes what was written long ago, and never what is being written', async () => {
+    await firstLogits();
+    const longAgo = new Date(Date.now() - 2 * 3_600_000);
+    for (const name of ['partial-old', 'partial-slow']) {
+      cpSync(graphDirectory(/^[^p]/), join(graphsDir, name), { recursive: true });
+      utimesSync(join(graphsDir, name), longAgo, longAgo);
+    }
+    for (const name of ['model.onnx', 'weights.bin']) {
+      utimesSync(join(graphsDir, 'partial-old', name), longAgo, longAgo);
+    }
+    rmSync(graphDirectory(/^[^p]/), { recursive: true });
+    await firstLogits();
+
+    const partial = readdirSync(graphsDir).filter((name) => name.startsWith('partial-'));
+    expect(partial).toEqual(['partial-slow']);
   });
 
   it('takes no graph of other weights', async () => {
@@ -119,10 +151,6 @@ describe('openModel', () => {
     expect(digests.size).toBe(5);
   });
 });
-
-function graphDirectoryBeside(name: string): string {
-  return join(graphsDir, readdirSync(graphsDir).find((other) => other !== name)!);
-}
 
 describe('openModel refuses, in one line that names the file,', () => {
   const refused: [string, () => void, string][] = [

@@ -4,14 +4,11 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
-  readFileSync,
   renameSync,
   rmSync,
   statSync,
-  writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
 import { buildGpt2 } from './architectures/gpt2.ts';
 import { buildLlama } from './architectures/llama.ts';
 import type { Builder, ExecutionProvider, WeightFormat } from './builder.ts';
@@ -20,16 +17,15 @@ import { hasSinks } from './config.ts';
 import { Graph } from './graph.ts';
 import { ModelError } from './model-error.ts';
 import { GRAPH_FILE, WEIGHTS_FILE, writeGraph } from './onnx-file.ts';
+import { isSealed, seal } from './seal.ts';
 
 /**
  * Raised with every change of what is written, so that older files are not used, and workers of
  * both releases not taken for each other.
  */
 export const GRAPH_VERSION = 5;
-const MARKER_FILE = 'complete.json';
-const STALE_MS = 3_600_000; // no write takes an hour: its process is gone
-
-const markerSchema = z.record(z.string(), z.int().positive());
+const PARTIAL = 'partial-';
+const STALE_MS = 3_600_000; // nobody who lives writes nothing for an hour
 
 export interface GraphRequest {
   readonly checkpoint: Checkpoint;
@@ -43,8 +39,8 @@ export interface GraphRequest {
 
 /**
  * Path of the ONNX graph of a checkpoint, written at first use. A directory appears under its
- * name only when all of it is there, and is used only while its files have the sizes they were
- * written with; otherwise it is written again.
+ * name only when all of it is on the disk, and is used only while its files are what was written;
+ * otherwise it is written again.
  *
  * @throws {ModelError} when the weights are not those of the architecture
  */
@@ -56,14 +52,14 @@ export function ensureGraph(request: GraphRequest): string {
     .slice(0, 32);
   const graphsDir = join(cacheDir, 'graphs');
   const directory = join(graphsDir, key);
-  if (isComplete(directory)) return join(directory, GRAPH_FILE);
+  if (isSealed(directory)) return join(directory, GRAPH_FILE);
 
   mkdirSync(graphsDir, { recursive: true });
   removeStale(graphsDir);
-  const partial = mkdtempSync(join(graphsDir, 'partial-'));
+  const partial = mkdtempSync(join(graphsDir, PARTIAL));
   try {
     writeGraph(buildGraph(request), partial);
-    writeMarker(partial);
+    seal(partial, [GRAPH_FILE, WEIGHTS_FILE]);
     publish(partial, directory);
   } finally {
     rmSync(partial, { recursive: true, force: true });
@@ -103,50 +99,31 @@ function isRedundant(name: string, isHeadTied: boolean): boolean {
   return /\.rotary_emb\.inv_freq$|(^|\.)h\.\d+\.attn\.(bias|masked_bias)$/.test(name);
 }
 
-function writeMarker(directory: string): void {
-  const sizes = [GRAPH_FILE, WEIGHTS_FILE].map((name) => [name, fileBytes(join(directory, name))]);
-  writeFileSync(join(directory, MARKER_FILE), JSON.stringify(Object.fromEntries(sizes)));
-}
-
-function fileBytes(path: string): number {
-  return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
-}
-
-function isComplete(directory: string): boolean {
-  const path = join(directory, MARKER_FILE);
-  if (!existsSync(path)) return false;
-  const marker = markerSchema.safeParse(parseJson(readFileSync(path, 'utf8')));
-  if (!marker.success) return false;
-  return [GRAPH_FILE, WEIGHTS_FILE].every(
-    (name) => marker.data[name] === fileBytes(join(directory, name)),
-  );
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null; // a marker cut short by a crash: the directory is not complete
-  }
-}
-
 /** Renames `partial` into place, unless another process was first with a complete one. */
 function publish(partial: string, directory: string): void {
-  if (existsSync(directory) && !isComplete(directory)) {
+  if (existsSync(directory) && !isSealed(directory)) {
     rmSync(directory, { recursive: true, force: true });
   }
   try {
     renameSync(partial, directory);
   } catch (error) {
-    if (!isComplete(directory)) throw error;
+    if (!isSealed(directory)) throw error;
   }
 }
 
 function removeStale(graphsDir: string): void {
   for (const name of readdirSync(graphsDir)) {
-    if (!name.startsWith('partial-')) continue;
+    if (!name.startsWith(PARTIAL)) continue;
     const path = join(graphsDir, name);
-    const changedMs = statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now();
-    if (Date.now() - changedMs > STALE_MS) rmSync(path, { recursive: true, force: true });
+    if (Date.now() - lastWriteMs(path) > STALE_MS) rmSync(path, { recursive: true, force: true });
   }
+}
+
+/** A directory itself does not change while its files grow. */
+function lastWriteMs(directory: string): number {
+  const files = [GRAPH_FILE, WEIGHTS_FILE].map((name) => join(directory, name));
+  const times = [directory, ...files].map(
+    (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0,
+  );
+  return Math.max(...times);
 }
