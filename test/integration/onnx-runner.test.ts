@@ -1,5 +1,8 @@
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { ModelError } from '../../worker/model/model-error.ts';
+import { openSession } from '../../worker/model/onnx-runner.ts';
 import { openModel } from '../../worker/model/open-model.ts';
 import { temporaryDirectory } from '../support/directories.ts';
 
@@ -45,5 +48,20 @@ describe('OnnxRunner', () => {
 
     expect(await logitsWith(7)).toEqual(await logitsWith(0));
     await runner.close();
+  });
+});
+
+describe('openSession', () => {
+  it('says of a graph that does not load which it is, and why', async () => {
+    const path = join(cacheDir, 'broken.onnx');
+    writeFileSync(path, 'not a graph');
+    const settings = { numThreads: 1, hasSpinningThreads: false };
+    const error = await openSession(path, { executionProvider: 'cpu', ...settings }).catch(
+      (thrown: unknown) => thrown,
+    );
+
+    expect(error).toBeInstanceOf(ModelError);
+    expect(String(error)).toMatch(/broken\.onnx cannot be loaded on cpu: .*[Pp]rotobuf.*; delete/);
+    expect(String(error)).not.toContain('\n');
   });
 });

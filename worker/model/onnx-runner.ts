@@ -179,11 +179,17 @@ export async function openSession(
       },
     });
   } catch (cause) {
-    throw new ModelError(
-      executionProvider === 'webgpu'
-        ? 'the execution provider webgpu cannot run here; it needs a GPU with a Vulkan driver'
-        : `${path} cannot be loaded; delete its directory and start again`,
-      { cause },
-    );
+    throw new ModelError(refusalOf(path, executionProvider, cause), { cause });
   }
+}
+
+/** What to do about a graph that does not load, and in the runtime's own words why. */
+function refusalOf(path: string, executionProvider: ExecutionProvider, cause: unknown): string {
+  const [line = ''] = String(cause instanceof Error ? cause.message : cause).split('\n');
+  const reason = line.replace(/^\/onnxruntime_src\/.* was false\. /, ''); // where it says so
+  if (/\badapter\b/i.test(reason)) {
+    return `the execution provider webgpu needs a GPU with a Vulkan driver: ${reason}`;
+  }
+  const remedy = executionProvider === 'cpu' ? '; delete its directory and start again' : '';
+  return `${path} cannot be loaded on ${executionProvider}: ${reason}${remedy}`;
 }
