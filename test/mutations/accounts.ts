@@ -1,8 +1,13 @@
 import { type Mutant, patchesOf } from './mutant.ts';
 
 const REST_TESTS = ['test/worker/speculative/rest.test.ts'];
+const COSTS_TESTS = [
+  'test/worker/engine/speculation-costs.test.ts',
+  'test/worker/speculative/plan-search.test.ts',
+];
 const BLAME_TESTS = ['test/integration/last-tries.test.ts'];
 
+const controller = patchesOf('worker/speculative/controller.ts');
 const rest = patchesOf('worker/speculative/rest.ts');
 const run = patchesOf('worker/queue/request-run.ts');
 
@@ -32,6 +37,52 @@ export const ACCOUNTS: readonly Mutant[] = [
     name: 'drafts that never paid are made beside prompts',
     patches: [rest(' || (isMixed && credit < EARNED_CREDIT)', '')],
     tests: REST_TESTS,
+  },
+  {
+    name: 'a step is known by the number of its rows alone',
+    patches: [
+      controller(
+        'this.#costs.knows(layOut(policyRows.map(() => 0)))',
+        `this.#costs.knows([
+          { numRows: policyRows.length + numOthers, numNewTokens: 1, frozenCapacity: 64 },
+        ])`,
+      ),
+    ],
+    tests: COSTS_TESTS,
+  },
+  {
+    name: 'side tokens are read in steps that are timed',
+    patches: [
+      {
+        file: 'worker/engine/speculator.ts',
+        search: 'if (this.#isPlain) return null;',
+        replace: '',
+      },
+    ],
+    tests: COSTS_TESTS,
+  },
+  {
+    name: 'calls that read prompts say what drafts cost',
+    patches: [
+      {
+        file: 'worker/engine/engine.ts',
+        search:
+          'if (!reads.every(({ read }) => read.numLogits === read.tokenIds.length)) continue;',
+        replace: '',
+      },
+    ],
+    tests: COSTS_TESTS,
+  },
+  {
+    name: 'lookups are as long for all rows',
+    patches: [
+      {
+        file: 'worker/speculative/plan-search.ts',
+        search: 'const LEAST_RATES = [0, 0.5] as const;',
+        replace: 'const LEAST_RATES = [0, 0] as const;',
+      },
+    ],
+    tests: COSTS_TESTS,
   },
   {
     name: 'all suspects are tried at once',

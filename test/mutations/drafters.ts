@@ -93,7 +93,7 @@ export const DRAFTERS: readonly Mutant[] = [
     name: 'lookahead reads beyond the last position',
     patches: [
       {
-        file: 'worker/engine/speculator.ts',
+        file: 'worker/engine/draftee.ts',
         search:
           'if (side.offsets.some((offset) => numComputedTokens + offset >= numPositions)) return null;',
         replace: '',

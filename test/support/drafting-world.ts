@@ -1,4 +1,6 @@
-import type { Candidate, DraftPolicy } from '../../worker/speculative/policy.ts';
+import { BLOCK_SIZE } from '../../worker/cache/layout.ts';
+import { planCalls } from '../../worker/engine/call-plan.ts';
+import type { Candidate, DraftPolicy, TargetCall } from '../../worker/speculative/policy.ts';
 import type { ProposerName } from '../../worker/speculative/proposer.ts';
 import type { Rng } from './random.ts';
 
@@ -26,7 +28,9 @@ export type WeightFormat = keyof typeof STEP_MS;
 /** A step's true cost: straight lines between what was measured. */
 export function trueCallMs(format: WeightFormat, numRows: number, numNewTokens: number): number {
   const { one, eight, sixteen } = STEP_MS[format];
-  const single = one[Math.min(numNewTokens, one.length) - 1]!;
+  const last = one[one.length - 1]!;
+  const perTokenMore = last - one[one.length - 2]!;
+  const single = one[numNewTokens - 1] ?? last + perTokenMore * (numNewTokens - one.length);
   const perToken = (sixteen[1] - sixteen[0]) / 4;
   if (numRows >= 8) {
     const plain = eight + ((sixteen[0] - eight) * (numRows - 8)) / 8;
@@ -34,6 +38,12 @@ export function trueCallMs(format: WeightFormat, numRows: number, numNewTokens: 
   }
   const ofEight = eight + (perToken / 2) * (numNewTokens - 1);
   return single + ((ofEight - single) * (numRows - 1)) / 7;
+}
+
+/** The same with the columns of the frozen part, 4096 of which cost what another call does. */
+function callMs(format: WeightFormat, { numRows, numNewTokens, frozenCapacity }: TargetCall) {
+  const columns = numRows * (frozenCapacity - BLOCK_SIZE) * (1 + 0.1 * (numNewTokens - 1));
+  return trueCallMs(format, numRows, numNewTokens) + (STEP_MS[format].one[0] * columns) / 4096;
 }
 
 /** What a sequence is like at some time. */
@@ -59,6 +69,8 @@ export interface WorldOptions {
   readonly draftCost: number;
   readonly proposers: readonly ProposerName[];
   readonly maxDraft: number;
+  /** Frozen capacity of each row, ascending; one block where there is none. */
+  readonly capacities: readonly number[];
   readonly rng: Rng;
 }
 
@@ -119,6 +131,7 @@ export class DraftingWorld {
         sequence,
         candidates: this.#candidates(sequence, lookups[i]!),
       })),
+      { numOthers: 0, layOut: (lengths) => this.#layOut(lengths) },
     );
     const drafts = sequences.map((sequence, i) => {
       const plan = plans[i];
@@ -136,7 +149,7 @@ export class DraftingWorld {
       policy,
       drafts.filter((draft) => draft && draft.proposer !== 'ngram'),
     );
-    this.#call(policy, sequences.length, drafts);
+    this.#call(policy, drafts);
     for (const [i, sequence] of sequences.entries()) this.#verify(policy, sequence, drafts[i]!);
   }
 
@@ -197,15 +210,25 @@ export class DraftingWorld {
     policy.observeDraft({ numRows: drafts.length, numRuns, ms });
   }
 
-  #call(
-    policy: DraftPolicy,
-    numRows: number,
-    drafts: readonly ({ tokenIds: readonly number[] } | null)[],
-  ): void {
-    const numNewTokens = 1 + Math.max(...drafts.map((draft) => draft?.tokenIds.length ?? 0));
-    const ms = trueCallMs(this.#options.format, numRows, numNewTokens) * this.#noise();
-    this.ms += ms;
-    policy.observeCall({ numRows, numNewTokens, ms });
+  /** Rows of one capacity are read together, as far as the engine would. */
+  #layOut(lengths: readonly number[]): TargetCall[] {
+    const capacityOf = (row: number) => this.#options.capacities[row] ?? BLOCK_SIZE;
+    const capacities = [...new Set(lengths.map((_, row) => capacityOf(row)))];
+    return capacities.flatMap((frozenCapacity) => {
+      const rows = lengths.filter((_, row) => capacityOf(row) === frozenCapacity);
+      const planned = rows.map((length) => ({ numTokens: 1 + length, tailLength: 0 }));
+      return planCalls(planned).map(({ start, end, numNewTokens }) => {
+        return { numRows: end - start, numNewTokens, frozenCapacity };
+      });
+    });
+  }
+
+  #call(policy: DraftPolicy, drafts: readonly ({ tokenIds: readonly number[] } | null)[]): void {
+    for (const call of this.#layOut(drafts.map((draft) => draft?.tokenIds.length ?? 0))) {
+      const ms = callMs(this.#options.format, call) * this.#noise();
+      this.ms += ms;
+      policy.observeCall({ ...call, ms });
+    }
   }
 
   /** A few percent, and one call in a hundred takes twice as long. */

@@ -7,11 +7,12 @@ import { Speculator } from '../../worker/engine/speculator.ts';
 import { openModel } from '../../worker/model/open-model.ts';
 import type { ModelRunner } from '../../worker/model/runner.ts';
 import type { OutputStore } from '../../worker/speculative/output-store.ts';
-import { type DraftPolicy, FixedPolicy } from '../../worker/speculative/policy.ts';
+import type { DraftPolicy } from '../../worker/speculative/policy.ts';
 import { PROPOSERS, type ProposerName } from '../../worker/speculative/proposer.ts';
 import { toOpenedModel } from '../../worker/thread/opened-model.ts';
 import prompts from '../fixtures/prompts.json' with { type: 'json' };
 import { contextOf, type ServedModel } from './engine-driver.ts';
+import { FixedPolicy } from './fixed-policy.ts';
 import { integerFrom, pickFrom, seededRng } from './random.ts';
 import { TinyModel } from './tiny-model.ts';
 

@@ -6,6 +6,7 @@ import { BLOCK_SIZE, TAIL_CAPACITY } from '../cache/layout.ts';
 import { numColumns, seesSinks, unmask, unmaskSide, unmaskSliding } from '../cache/mask.ts';
 import { MASKED, type ModelInput } from '../model/runner.ts';
 import type { SideTokens } from '../speculative/lookahead-window.ts';
+import type { TargetCall } from '../speculative/policy.ts';
 import { planCalls } from './call-plan.ts';
 
 /** Tokens that a model reads behind those of a row of its cache. */
@@ -60,6 +61,38 @@ export function buildBatches<Read extends RowRead>(
       }),
     );
   });
+}
+
+/**
+ * What calls these rows of a cache are read in, by what each of them reads: as `buildBatches` lays
+ * them out, were they all.
+ *
+ * @param rows [numRows]
+ * @returns a function of [numRows] tokens
+ */
+export function callLayout(
+  rows: readonly CacheRow[],
+  cache: KvCache,
+): (numTokens: readonly number[]) => TargetCall[] {
+  const indexByRow = new Map(rows.map((row, i) => [row, i]));
+  const groups = cache.groups.map(({ frozenCapacity, rows: grouped }) => {
+    const places = grouped.map((row) => ({
+      index: indexByRow.get(row) ?? -1, // sits the step out
+      tailLength: row.numTokens % BLOCK_SIZE,
+      numTokens: 0,
+    }));
+    return { frozenCapacity, places };
+  });
+  return (numTokens) => {
+    const calls: TargetCall[] = [];
+    for (const { frozenCapacity, places } of groups) {
+      for (const place of places) place.numTokens = numTokens[place.index] ?? 0;
+      for (const { start, end, numNewTokens } of planCalls(places)) {
+        calls.push({ numRows: end - start, numNewTokens, frozenCapacity });
+      }
+    }
+    return calls;
+  };
 }
 
 function lengthOf(read: RowRead | null): number {

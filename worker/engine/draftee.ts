@@ -1,4 +1,5 @@
 import type { TokenId } from '../../shared/ids.ts';
+import { BLOCK_SIZE, TAIL_CAPACITY } from '../cache/layout.ts';
 import { Lookahead } from '../speculative/lookahead.ts';
 import type { SideTokens } from '../speculative/lookahead-window.ts';
 import type { OutputStore } from '../speculative/output-store.ts';
@@ -77,9 +78,24 @@ export class Draftee {
     return cursor.propose(limits)?.tokenIds ?? [];
   }
 
-  /** Tokens to be read beside the pending one, for lookahead's sake; `null` without it. */
-  get sideTokens(): SideTokens | null {
-    return this.#lookahead?.sideTokens() ?? null;
+  /**
+   * Tokens to be read beside those of a chunk, for lookahead's sake, if the row has columns for
+   * their keys and there are such positions.
+   */
+  sideTokensFor(numTokens: number): SideTokens | null {
+    const { isDecoding, canSpeculate, numPromptTokens, numComputedTokens } = this.#sequence;
+    if (this.#lookahead === null || !isDecoding || !canSpeculate) return null;
+    const { options, context } = this.#sequence;
+    const side = this.#lookahead.sideTokens();
+    // Where the sequence must end, the model's positions may end too; and behind the window, they
+    // see too much.
+    const numPositions = Math.min(
+      numPromptTokens + options.maxOutputTokens,
+      context.numDenseTokens,
+    );
+    if (side.offsets.some((offset) => numComputedTokens + offset >= numPositions)) return null;
+    const numColumns = (numComputedTokens % BLOCK_SIZE) + numTokens;
+    return numColumns + side.tokenIds.length <= TAIL_CAPACITY ? side : null;
   }
 
   /** @param nextTokenIds what the target chose after the side tokens that want it */

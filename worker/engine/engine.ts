@@ -8,7 +8,7 @@ import { BLOCK_SIZE, bytesPerToken } from '../cache/layout.ts';
 import { NewColumns, type NewTokens } from '../cache/new-columns.ts';
 import { PrefixCache, type PrefixCacheUsage } from '../cache/prefix-cache.ts';
 import type { ModelRunner } from '../model/runner.ts';
-import { buildBatches, type RowRead } from './batch.ts';
+import { buildBatches, callLayout, type RowRead } from './batch.ts';
 import { Generation, type GenerationContext, type GenerationFault } from './generation.ts';
 import { faultOf } from './job-fault.ts';
 import { Scheduler, type SchedulerLimits } from './scheduler.ts';
@@ -132,7 +132,7 @@ export class Engine {
       const callStartMs = this.#context.now();
       const output = await this.#runner.run(input);
       const { logits } = output;
-      const { numRows, numNewTokens } = input;
+      const { numRows, numNewTokens, frozenCapacity } = input;
       const columns = new NewColumns(this.#runner.shape, output, numNewTokens);
       for (const { read, row, firstLogits, firstSideLogits } of reads) {
         const { chunk, side } = read;
@@ -145,9 +145,10 @@ export class Engine {
         }
         results.push([selected, { columns, row }]);
       }
-      // Choosing from the logits of a draft is a part of what it costs.
+      // What reads a prompt says nothing of drafts; choosing from their logits is a part of theirs.
+      if (!reads.every(({ read }) => read.numLogits === read.tokenIds.length)) continue;
       const ms = this.#context.now() - callStartMs;
-      this.#attending?.observeCall({ numRows, numNewTokens, ms });
+      this.#attending?.observeCall({ numRows, numNewTokens, frozenCapacity, ms });
     }
     // Only now, since appending may move rows, and later calls were laid out where they lay.
     for (const [output, newTokens] of results) this.#commit(output, newTokens);
@@ -207,17 +208,18 @@ export class Engine {
     const drafted = decoding.filter(({ canSpeculate }) => canSpeculate);
     const numReserved = decoding.length + (isReading ? BLOCK_SIZE : 0);
     const maxTokens = Math.max(0, this.#limits.maxBatchedTokens - numReserved);
-    const numOthers = decoding.length - drafted.length;
-    await this.#speculator.propose(drafted, { maxTokens, numOthers });
+    const others = decoding.filter(({ canSpeculate }) => !canSpeculate);
+    const rows = [...drafted, ...others].map(rowOf);
+    const layOut = callLayout(rows, this.#cache);
+    await this.#speculator.propose(drafted, { maxTokens, numOthers: others.length, layOut });
     for (const sequence of drafted) sequence.cutDraft(this.#runner.shape.vocabSize);
   }
 
   #toRead(chunk: Chunk): ChunkRead {
     const { sequence, numTokens } = chunk;
-    invariant(sequence.row !== null, 'a scheduled sequence has a row');
     const tokenIds = sequence.pendingTokenIds(numTokens);
     const side = this.#attending?.sideTokensFor(sequence, numTokens) ?? null;
-    return { chunk, row: sequence.row, tokenIds, numLogits: numLogits(chunk), side };
+    return { chunk, row: rowOf(sequence), tokenIds, numLogits: numLogits(chunk), side };
   }
 
   #suspend(sequence: Sequence): void {
@@ -257,6 +259,11 @@ export class Engine {
     const block = this.#cache.readBlock(row, row.numTokens / BLOCK_SIZE - 1);
     this.#prefixes.add(options.tenant, prefix, block);
   }
+}
+
+function rowOf({ row }: Sequence): CacheRow {
+  invariant(row !== null, 'a scheduled sequence has a row');
+  return row;
 }
 
 interface ChunkRead extends RowRead {

@@ -1,7 +1,15 @@
 import type { TokenId } from '../../shared/ids.ts';
-import { BLOCK_SIZE, MAX_PADDING, TAIL_CAPACITY } from '../cache/layout.ts';
+import { MAX_PADDING } from '../cache/layout.ts';
 import type { SideTokens } from '../speculative/lookahead-window.ts';
-import type { CallCost, Candidate, DraftPlan, DraftPolicy } from '../speculative/policy.ts';
+import type {
+  CallCost,
+  Candidate,
+  DraftPlan,
+  DraftPolicy,
+  LayOut,
+  PolicyRow,
+  TargetCall,
+} from '../speculative/policy.ts';
 import type { Proposal, ProposerName } from '../speculative/proposer.ts';
 import type { Rest } from '../speculative/rest.ts';
 import { Draftee, type LookupSources } from './draftee.ts';
@@ -26,6 +34,11 @@ export interface StepRoom {
   readonly maxTokens: number;
   /** Sequences that decode in the same step and are not drafted for. */
   readonly numOthers: number;
+  /**
+   * The calls of the step, by what sequences read in it: those that are proposed for, then the
+   * others.
+   */
+  readonly layOut: (numTokens: readonly number[]) => readonly TargetCall[];
 }
 
 /** A step that is over. */
@@ -34,6 +47,12 @@ export interface StepTime {
   readonly numRows: number;
   readonly numTokens: number;
   readonly ms: number;
+}
+
+/** A sequence and what could be put forward for it. */
+interface DraftedRow extends PolicyRow {
+  readonly sequence: Sequence;
+  readonly proposals: readonly Proposal[];
 }
 
 interface NamedRequest extends DraftRequest {
@@ -51,6 +70,7 @@ export class Speculator {
   readonly #parts: SpeculatorParts;
   readonly #drafteeBySequence = new Map<Sequence, Draftee>();
   /** Of the step that is being made. */
+  #isPlain = false;
   #isDrafted = false;
   #proposingMs = 0;
 
@@ -78,22 +98,26 @@ export class Speculator {
     const { rest, now } = this.#parts;
     const startMs = now();
     const numRows = sequences.length + room.numOthers;
-    const isPlain = rest !== null && (rest.isResting(numRows) || rest.isTiming(numRows));
-    // Whoever says what to expect is listened to.
-    const drafted = isPlain ? sequences.filter(isPredicted) : sequences;
-    if (drafted.length > 0) {
-      const numOthers = room.numOthers + sequences.length - drafted.length;
-      await this.#propose(drafted, { ...room, numOthers });
-    }
+    const isTiming = rest?.isTiming(numRows) ?? false;
+    const isResting = rest?.isResting(numRows) ?? false;
+    this.#isPlain = isTiming || isResting;
+    if (!isTiming && sequences.length > 0) await this.#propose(sequences, room, isResting);
     this.#proposingMs = now() - startMs;
   }
 
+  /** @param isResting whether none are drafted for but those who say what to expect */
   async #propose(
     sequences: readonly Sequence[],
-    { maxTokens, numOthers }: StepRoom,
+    { maxTokens, numOthers, layOut }: StepRoom,
+    isResting: boolean,
   ): Promise<void> {
-    const rows = sequences.map((sequence) => this.#candidates(sequence));
-    const plans = this.#parts.policy.plan(rows, numOthers);
+    const rows = sequences.map((sequence) =>
+      isResting && !isPredicted(sequence) ? undrafted(sequence) : this.#candidates(sequence),
+    );
+    const plans = this.#parts.policy.plan(rows, {
+      numOthers,
+      layOut: this.#withSideTokens(sequences, numOthers, layOut),
+    });
     let numLeft = maxTokens;
     const requests: NamedRequest[] = [];
     for (const [i, { sequence, proposals }] of rows.entries()) {
@@ -106,6 +130,27 @@ export class Speculator {
       else this.#putForward(sequence, known, numTokens);
     }
     if (requests.length > 0) await this.#draft(requests);
+  }
+
+  /** The calls of a step by the lengths of drafts, with all that is read beside these. */
+  #withSideTokens(
+    sequences: readonly Sequence[],
+    numOthers: number,
+    layOut: StepRoom['layOut'],
+  ): LayOut {
+    const others = Array<number>(numOthers).fill(1);
+    const known = sequences.map((): number[] => []); // tokens read, by length of the draft
+    return (lengths) => {
+      const numTokens = lengths.map((length, i) => {
+        known[i]![length] ??= this.#numRead(sequences[i]!, 1 + length);
+        return known[i]![length]!;
+      });
+      return layOut([...numTokens, ...others]);
+    };
+  }
+
+  #numRead(sequence: Sequence, numTokens: number): number {
+    return numTokens + (this.sideTokensFor(sequence, numTokens)?.tokenIds.length ?? 0);
   }
 
   #putForward(sequence: Sequence, proposal: Proposal, numTokens: number): void {
@@ -154,11 +199,7 @@ export class Speculator {
    * What could be put forward for a sequence, lookups by their tokens, the draft model by its
    * length.
    */
-  #candidates(sequence: Sequence): {
-    readonly sequence: Sequence;
-    readonly proposals: readonly Proposal[];
-    readonly candidates: readonly Candidate[];
-  } {
+  #candidates(sequence: Sequence): DraftedRow {
     // A draft ends with the target's chunk, and a token before the sequence's limit or its
     // context's.
     const room = Math.min(
@@ -167,7 +208,7 @@ export class Speculator {
       sequence.context.room - 1,
       sequence.options.maxOutputTokens - sequence.numOutputTokens - 1,
     );
-    if (room <= 0) return { sequence, proposals: [], candidates: [] };
+    if (room <= 0) return undrafted(sequence);
     const limits = { minMatch: MIN_MATCH, maxDraft: room };
     const proposals = this.#drafteeOf(sequence).propose(limits);
     const maxTokens = Math.min(room, this.#parts.drafter?.roomFor(sequence) ?? 0);
@@ -186,23 +227,10 @@ export class Speculator {
     return draftee;
   }
 
-  /**
-   * Tokens to be read beside those of a chunk, if its row has columns for their keys and there are
-   * such positions.
-   */
+  /** Tokens to be read beside those of a chunk; a step that is to be a plain one has none. */
   sideTokensFor(sequence: Sequence, numTokens: number): SideTokens | null {
-    const side = this.#drafteeBySequence.get(sequence)?.sideTokens ?? null;
-    if (side === null || !sequence.isDecoding || !sequence.canSpeculate) return null;
-    const { numPromptTokens, numComputedTokens, options, context } = sequence;
-    // Where the sequence must end, the model's positions may end too; and behind the window, they
-    // see too much.
-    const numPositions = Math.min(
-      numPromptTokens + options.maxOutputTokens,
-      context.numDenseTokens,
-    );
-    if (side.offsets.some((offset) => numComputedTokens + offset >= numPositions)) return null;
-    const numColumns = (sequence.numComputedTokens % BLOCK_SIZE) + numTokens;
-    return numColumns + side.tokenIds.length <= TAIL_CAPACITY ? side : null;
+    if (this.#isPlain) return null;
+    return this.#drafteeBySequence.get(sequence)?.sideTokensFor(numTokens) ?? null;
   }
 
   /** @param nextTokenIds what the target chose after the side tokens that want it */
@@ -249,6 +277,10 @@ export class Speculator {
     const { tenant } = sequence.options;
     this.#parts.outputs?.add(tenant, sequence.context.outputTokenIds);
   }
+}
+
+function undrafted(sequence: Sequence): DraftedRow {
+  return { sequence, proposals: [], candidates: [] };
 }
 
 function isPredicted({ options }: Sequence): boolean {

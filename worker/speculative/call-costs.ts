@@ -34,11 +34,7 @@ const MAX_HOPE = 0.2;
 /** The same of one between others that was never called. */
 const UNTRIED_HOPE = 0.03;
 
-/**
- * What a token and a row more cost, as a part of the call, before anything else is known: little,
- * so that they are tried.
- */
-const PRIOR_TOKEN_COST = 0.04;
+/** What a row more costs, as a part of the call, before anything else is known. */
 const PRIOR_ROW_COST = 0.3;
 
 /** What is thought of a quantity: its logarithm and the variance of that. */
@@ -96,6 +92,14 @@ interface Point {
   lastCall: number;
 }
 
+/** What is assumed of costs before anything is measured. */
+export interface CostPrior {
+  /** What a token more costs, as a part of a call with one. */
+  readonly tokenCost: number;
+  /** Other costs, which these resemble; `null` for none. */
+  readonly like: CallCosts | null;
+}
+
 /**
  * What calls of a model cost, learned from those that were made. A shape that was not tried lies on
  * the line between those around it. One that was called a few times only, or not for long, is
@@ -104,11 +108,13 @@ interface Point {
  */
 export class CallCosts {
   readonly #speed: MachineSpeed;
+  readonly #prior: CostPrior;
   readonly #pointsByRows = new Map<number, Point[]>(); // ascending by tokens
   #rowCounts: number[] = []; // ascending
 
-  constructor(speed: MachineSpeed) {
+  constructor(speed: MachineSpeed, prior: CostPrior) {
     this.#speed = speed;
+    this.#prior = prior;
   }
 
   /** How many calls of a shape were measured. */
@@ -130,13 +136,19 @@ export class CallCosts {
 
   /** @returns milliseconds; `null` before any call was measured */
   estimate({ numRows, numNewTokens }: CallShape): number | null {
-    if (this.#rowCounts.length === 0) return null;
+    if (this.#isBlank) return null;
     return this.#usual(numRows, numNewTokens) * this.#speed.slowness;
+  }
+
+  /** Whether nothing is known, here or of what these costs are like. */
+  get #isBlank(): boolean {
+    const { like } = this.#prior;
+    return this.#rowCounts.length === 0 && (like === null || like.#isBlank);
   }
 
   /** @param firstMs what is thought of the shape when nothing else is known */
   #pointOf(numRows: number, numNewTokens: number, firstMs: number): Point {
-    const expected = this.#rowCounts.length === 0 ? firstMs : this.#usual(numRows, numNewTokens);
+    const expected = this.#isBlank ? firstMs : this.#usual(numRows, numNewTokens);
     let points = this.#pointsByRows.get(numRows);
     const known = points?.find((each) => each.numNewTokens === numNewTokens);
     if (known !== undefined) return known;
@@ -153,7 +165,7 @@ export class CallCosts {
     return point;
   }
 
-  /** Milliseconds at slowness 1, once any call was measured. */
+  /** Milliseconds at slowness 1, once anything is known. */
   #usual(numRows: number, numNewTokens: number): number {
     let below = 0;
     let above = 0;
@@ -161,50 +173,69 @@ export class CallCosts {
       if (count <= numRows) below = count;
       if (count >= numRows && above === 0) above = count;
     }
-    if (below === 0) return this.#ofRows(above, numNewTokens) / rowFactor(above / numRows);
-    if (above === 0) return this.#ofRows(below, numNewTokens) * rowFactor(numRows / below);
+    if (below === 0 && above === 0) return this.#prior.like!.#usual(numRows, numNewTokens);
     if (below === above) return this.#ofRows(below, numNewTokens);
+    if (below === 0 || above === 0) {
+      const nearest = Math.max(below, above);
+      return this.#ofRows(nearest, numNewTokens) * this.#times(nearest, numRows, numNewTokens);
+    }
     const part = (numRows - below) / (above - below);
     return (
       (1 - part) * this.#ofRows(below, numNewTokens) + part * this.#ofRows(above, numNewTokens)
     );
   }
 
+  /** How much more `numRows` cost than `measured` ones do. */
+  #times(measured: number, numRows: number, numNewTokens: number): number {
+    const { like } = this.#prior;
+    if (like !== null && !like.#isBlank) {
+      return like.#usual(numRows, numNewTokens) / like.#usual(measured, numNewTokens);
+    }
+    return numRows > measured ? rowFactor(numRows / measured) : 1 / rowFactor(measured / numRows);
+  }
+
   /** The same for a number of rows that was measured. */
   #ofRows(numRows: number, numNewTokens: number): number {
     const points = this.#pointsByRows.get(numRows)!;
     const next = points.findIndex((point) => point.numNewTokens >= numNewTokens);
-    const last = points[points.length - 1]!;
-    if (next === -1) {
-      return last.ms + this.#tokenMs(numRows) * (numNewTokens - last.numNewTokens);
-    }
+    if (next === -1) return this.#from(numRows, points[points.length - 1]!, numNewTokens);
     const above = points[next]!;
     if (above.numNewTokens === numNewTokens) {
       const drift = SHAPE_DRIFT * (this.#speed.numCalls - above.lastCall);
       const deviation = Math.sqrt(above.log.variance + drift);
       return above.ms * (1 - Math.min(MAX_HOPE, HOPE * deviation));
     }
-    if (next === 0) {
-      const ms = above.ms - this.#tokenMs(numRows) * (above.numNewTokens - numNewTokens);
-      return Math.max(ms, above.ms / 4);
-    }
+    if (next === 0) return this.#from(numRows, above, numNewTokens);
     const below = points[next - 1]!;
     const part = (numNewTokens - below.numNewTokens) / (above.numNewTokens - below.numNewTokens);
     return (1 - UNTRIED_HOPE) * ((1 - part) * below.ms + part * above.ms);
   }
 
+  /** What lies beyond the shapes that were measured for these rows, from the last of them on. */
+  #from(numRows: number, { ms, numNewTokens: measured }: Point, numNewTokens: number): number {
+    const more = numNewTokens - measured;
+    const perToken = this.#tokenMs(numRows);
+    if (perToken !== null) return Math.max(ms + perToken * more, ms / 4);
+    const { like, tokenCost } = this.#prior;
+    if (like !== null && !like.#isBlank) {
+      const moreMs = like.#usual(numRows, numNewTokens) - like.#usual(numRows, measured);
+      return Math.max(ms + moreMs, ms / 4);
+    }
+    return ms * (1 + (tokenCost * more) / (1 + tokenCost * (measured - 1)));
+  }
+
   /**
    * What another token costs beyond those measured: as between the two ends, here or for the
-   * nearest rows.
+   * nearest rows; `null` where only calls of one length were.
    */
-  #tokenMs(numRows: number): number {
+  #tokenMs(numRows: number): number | null {
     let nearest = 0;
     for (const count of this.#rowCounts) {
       if (this.#pointsByRows.get(count)!.length < 2) continue;
       const isNearer = Math.abs(count - numRows) < Math.abs(nearest - numRows);
       if (nearest === 0 || isNearer) nearest = count;
     }
-    if (nearest === 0) return PRIOR_TOKEN_COST * this.#pointsByRows.get(numRows)![0]!.ms;
+    if (nearest === 0) return null;
     const points = this.#pointsByRows.get(nearest)!;
     const first = points[0]!;
     const last = points[points.length - 1]!;

@@ -2,7 +2,7 @@ import type { TokenId } from '../../shared/ids.ts';
 import { AcceptanceModel, type SequenceAcceptance } from './acceptance.ts';
 import { DraftThreshold } from './draft-threshold.ts';
 import { LookupShadow } from './lookup-shadow.ts';
-import { msBetween, type SearchRow, type StepPlan, searchPlan } from './plan-search.ts';
+import { type SearchRow, type StepPlan, searchPlan } from './plan-search.ts';
 import type {
   CallCost,
   Candidate,
@@ -10,6 +10,7 @@ import type {
   DraftPlan,
   DraftPolicy,
   PolicyRow,
+  PolicyStep,
 } from './policy.ts';
 import { Prober, ProbeSchedule } from './probing.ts';
 import type { ProposerName } from './proposer.ts';
@@ -64,22 +65,22 @@ export class Controller implements DraftPolicy {
   /** The drafts that the draft model was asked for in this step. */
   #asked: { readonly proposer: ModelProposer; readonly maxLength: number } | null = null;
 
-  plan(policyRows: readonly PolicyRow[], numOthers = 0): (DraftPlan | null)[] {
+  plan(policyRows: readonly PolicyRow[], { numOthers, layOut }: PolicyStep): (DraftPlan | null)[] {
     this.#step += 1;
     this.#asked = null;
-    const numRows = policyRows.length + numOthers;
-    if (!this.#costs.knowsPlainStep(numRows)) return policyRows.map(() => null);
+    if (!this.#costs.knows(layOut(policyRows.map(() => 0)))) return policyRows.map(() => null);
 
     const rows = policyRows.map((row) => this.#look(row));
     const candidates = policyRows.flatMap((row) => row.candidates);
-    const costs = this.#costs.costsOf(candidates, numRows, this.#step);
+    const numRows = rows.length;
+    const costs = this.#costs.costsOf(candidates, { numRows, layOut, step: this.#step });
     const plan = searchPlan(
       rows.map(({ search }) => search),
       costs,
       numOthers,
     );
     const probes = this.#probe(rows, costs, plan);
-    this.#price(rows.length, costs, plan.tokens / plan.ms);
+    this.#price(costs, plan.tokens / plan.ms);
     const plans = rows.map((row, i) => {
       const { lookup, length } = plan.choices[i]!;
       if (probes[i]! > 0) return this.#draft(row, costs, { length: probes[i]!, isProbe: true });
@@ -107,7 +108,7 @@ export class Controller implements DraftPolicy {
   /** @returns the length of each row's trial draft, 0 for none */
   #probe(rows: readonly Row[], costs: StepCosts, plan: StepPlan): readonly number[] {
     if (costs.drafter === null) return rows.map(() => 0);
-    const { callMs, numRows, draft } = costs;
+    const { draft, plainMs, callsMs, maxLength } = costs;
     const probeRows = rows.map(({ state, search }, i) => {
       const { lookup, length } = plan.choices[i]!;
       const isDrafting = lookup === null && length > 0;
@@ -115,28 +116,32 @@ export class Controller implements DraftPolicy {
       const drafted = lookup === null ? search.drafted : null;
       return { schedule: state.schedule, drafted, isDrafting };
     });
+    const planned = plan.choices.map(({ length }) => length);
     return this.#prober.choose(probeRows, {
       step: this.#step,
-      plainMs: callMs[0]!,
-      lossMs: (length, numProbed, gained) => {
-        const { ms, longest } = draft(length, numProbed);
-        const expectedMs = ((numRows + gained) * plan.ms) / plan.tokens;
-        return ms + msBetween(callMs, longest) - expectedMs;
+      plainMs,
+      lossMs: (lengths, gained) => {
+        const numProbed = lengths.filter((length) => length > 0).length;
+        const probed = planned.map((length, i) => Math.max(length, lengths[i]!));
+        const moreMs = callsMs(probed) - callsMs(planned);
+        return (
+          draft(Math.max(...lengths), numProbed).ms + moreMs - (gained * plan.ms) / plan.tokens
+        );
       },
-      mightPay: () => wouldPay(costs, atBest(callMs.length - 1)),
+      mightPay: () => wouldPay(costs, atBest(maxLength)),
       usuallyPays: () =>
-        wouldPay(costs, this.#acceptance.expectedAccepted(ANY_DRAFT, callMs.length - 1, null)),
+        wouldPay(costs, this.#acceptance.expectedAccepted(ANY_DRAFT, maxLength, null)),
     });
   }
 
   /** Tells the threshold what a further token costs, and what an accepted one is worth. */
-  #price(numDrafting: number, { callMs, drafter, tokenMs }: StepCosts, rate: number): void {
+  #price(costs: StepCosts, rate: number): void {
+    const { numRows, drafter, maxLength, plainMs } = costs;
     if (drafter === null) return;
-    const maxLength = callMs.length - 1;
-    const verifyMs = Math.max(0, callMs[maxLength]! - callMs[0]!) / maxLength;
+    const verifyMs = Math.max(0, costs.uniformMs(maxLength) - plainMs) / maxLength;
     this.#threshold.price({
       // Of one draft among many, since the others go on without it and it waits for them.
-      costMs: (tokenMs(numDrafting) + verifyMs) / numDrafting ** 2,
+      costMs: (costs.runMs(numRows) + verifyMs) / numRows ** 2,
       gainMs: 1 / rate,
       acceptance: this.#acceptance.expectedAccepted(ANY_DRAFT, 1, null)[1]!,
     });

@@ -28,11 +28,32 @@ export interface DraftPlan {
   readonly numTokens: number;
 }
 
-/** One call of the target. */
-export interface CallCost {
+/** A call of the target, as far as its cost depends on it. */
+export interface TargetCall {
   readonly numRows: number;
+  /** Tokens of each row, padding included. */
   readonly numNewTokens: number;
+  /** Columns of frozen keys that each row is read with. */
+  readonly frozenCapacity: number;
+}
+
+/** What a call took in which all rows decoded. */
+export interface CallCost extends TargetCall {
   readonly ms: number;
+}
+
+/**
+ * The calls that a step makes when so many tokens are drafted for each of its rows.
+ *
+ * @param lengths [rows.length]
+ */
+export type LayOut = (lengths: readonly number[]) => readonly TargetCall[];
+
+/** The step that drafts are verified in. */
+export interface PolicyStep {
+  /** Rows that decode in it and are not drafted for. */
+  readonly numOthers: number;
+  readonly layOut: LayOut;
 }
 
 /** What drafting with the draft model took in one step. */
@@ -44,11 +65,8 @@ export interface DraftCost {
 
 /** Decides what is drafted, and learns from what came of it. */
 export interface DraftPolicy {
-  /**
-   * @param numOthers rows that decode in the same call and are not drafted for
-   * @returns [rows.length] `null` to draft nothing
-   */
-  plan(rows: readonly PolicyRow[], numOthers?: number): readonly (DraftPlan | null)[];
+  /** @returns [rows.length] `null` to draft nothing */
+  plan(rows: readonly PolicyRow[], step: PolicyStep): readonly (DraftPlan | null)[];
   /** Whether a draft of this probability, by the draft model's own word, is worth going on with. */
   goesOn(cumulativeProbability: number): boolean;
   observeCall(cost: CallCost): void;
@@ -61,39 +79,4 @@ export interface DraftPolicy {
   observeTaken(sequence: object, tokenIds: readonly TokenId[]): void;
   /** Takes in what the draft model said of a draft that was verified, after each token. */
   observeConfidence(cumulativeProbabilities: readonly number[], numAccepted: number): void;
-}
-
-/**
- * The same length for all, from the first proposer on the list that has something: for tests and
- * benchmarks.
- */
-export class FixedPolicy implements DraftPolicy {
-  readonly #proposers: readonly ProposerName[];
-  readonly #numTokens: number;
-
-  constructor(proposers: readonly ProposerName[], numTokens: number) {
-    this.#proposers = proposers;
-    this.#numTokens = numTokens;
-  }
-
-  plan(rows: readonly PolicyRow[]): (DraftPlan | null)[] {
-    return rows.map(({ candidates }) => {
-      for (const proposer of this.#proposers) {
-        const candidate = candidates.find((each) => each.proposer === proposer);
-        const numTokens = Math.min(this.#numTokens, candidate?.maxTokens ?? 0);
-        if (numTokens > 0) return { proposer, numTokens };
-      }
-      return null;
-    });
-  }
-
-  goesOn(): boolean {
-    return true;
-  }
-
-  observeCall(): void {}
-  observeDraft(): void {}
-  observeVerified(): void {}
-  observeTaken(): void {}
-  observeConfidence(): void {}
 }

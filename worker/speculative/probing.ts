@@ -68,10 +68,10 @@ export interface ProbeStep {
   readonly step: number;
   readonly plainMs: number;
   /**
-   * By how much a step of such drafts for so many rows, gaining so many tokens, falls short of the
-   * plan.
+   * By how much a step with such drafts beside the plan's, gaining so many tokens, falls short of
+   * the plan. @param lengths [rows.length]
    */
-  lossMs(length: number, numRows: number, gained: number): number;
+  lossMs(lengths: readonly number[], gained: number): number;
   /** Whether the draft model might pay at its best. */
   mightPay(): boolean;
   /** Whether it pays for a sequence of which nothing is known. */
@@ -111,11 +111,12 @@ export class Prober {
 
     const joining = rows.filter((row) => canDraft(row) && row.schedule.isNearlyDue(step));
     const gained = joining.reduce((sum, { drafted }) => sum + drafted![length]!, 0);
-    if (!this.#spend(probe.lossMs(length, joining.length, gained), probe.plainMs)) return none;
+    const lengths = rows.map((row) => (joining.includes(row) ? length : 0));
+    if (!this.#spend(probe.lossMs(lengths, gained), probe.plainMs)) return none;
     this.#numProbes += 1;
     this.#schedule.start(step);
     for (const { schedule } of joining) schedule.start(step);
-    return rows.map((row) => (joining.includes(row) ? length : 0));
+    return lengths;
   }
 
   #spend(lossMs: number, plainMs: number): boolean {

@@ -1,8 +1,9 @@
-import { type AcceptanceModel, MAX_PLACES } from './acceptance.ts';
+import type { AcceptanceModel } from './acceptance.ts';
 import { CallCosts, MachineSpeed } from './call-costs.ts';
-import { msBetween, type SearchCosts } from './plan-search.ts';
-import type { CallCost, Candidate, DraftCost } from './policy.ts';
+import type { SearchCosts } from './plan-search.ts';
+import type { CallCost, Candidate, DraftCost, LayOut, TargetCall } from './policy.ts';
 import type { ProposerName } from './proposer.ts';
+import { TargetCosts } from './target-costs.ts';
 
 /** Proposers that take runs of the draft model. */
 export type ModelProposer = Extract<ProposerName, 'draft' | 'staged'>;
@@ -11,31 +12,37 @@ export function isModel(proposer: ProposerName): proposer is ModelProposer {
   return proposer === 'draft' || proposer === 'staged';
 }
 
-/** Calls of a shape before what is said of it goes without doubt. */
-const ENOUGH_CALLS = 3;
-/** Steps after which staged drafting is compared with unstaged again. */
+/** Steps after which staged drafting is compared with unstaged again, at this length. */
 const COMPARE_EVERY = 50;
+const COMPARED_LENGTH = 4;
 /** A run of the draft model, as a part of the target's, before any was measured. */
 const PRIOR_RUN_COST = 0.15;
 /** Runs for each token that staged drafting is assumed to take, and how fast it learns better. */
 const PRIOR_STAGED_RUNS = 0.8;
 const RUNS_GAIN = 0.1;
+/** Beyond the shapes of all calls, to number these. */
+const MAX_ROWS = 2 ** 11;
+const MAX_TOKENS = 2 ** 7;
 
 /** What the choices of one step cost. */
 export interface StepCosts extends SearchCosts {
   readonly numRows: number;
+  /** Longest draft that any row could have. */
+  readonly maxLength: number;
   /** Who drafts where the draft model does; `null` where it cannot. */
   readonly drafter: ModelProposer | null;
-  /** A token more of the longest draft. */
-  tokenMs(numDrafting: number): number;
+  /** The calls of the target, with drafts of one length for all rows; it may be a mean. */
+  uniformMs(length: number): number;
+  /** Another run of the draft model behind the first. */
+  runMs(numRows: number): number;
 }
 
 /** Whether drafts of some length would pay, if every row had this many accepted of each length. */
-export function wouldPay({ callMs, numRows, draft }: StepCosts, expected: Float64Array): boolean {
-  for (let length = 1; length < callMs.length; length += 1) {
-    const { ms, longest } = draft(length, numRows);
-    const stepMs = ms + msBetween(callMs, longest);
-    if ((1 + expected[length]!) / stepMs > 1 / callMs[0]!) return true;
+export function wouldPay(costs: StepCosts, expected: Float64Array): boolean {
+  for (let length = 1; length <= costs.maxLength; length += 1) {
+    const { ms, longest } = costs.draft(length, costs.numRows);
+    const stepMs = ms + costs.uniformMs(longest);
+    if ((1 + expected[length]!) / stepMs > 1 / costs.plainMs) return true;
   }
   return false;
 }
@@ -45,71 +52,114 @@ export function wouldPay({ callMs, numRows, draft }: StepCosts, expected: Float6
  */
 export class StepCostModel {
   readonly #acceptance: AcceptanceModel;
-  readonly #target: CallCosts;
+  readonly #target: TargetCosts;
+  /** By rows and, in place of new tokens, runs: the first of a step finds the caches cold. */
   readonly #runs: Readonly<Record<ModelProposer, CallCosts>>;
   /** Runs of the draft model for each token of the longest draft. */
   readonly #runsPerToken = { draft: 1, staged: PRIOR_STAGED_RUNS };
 
   constructor(acceptance: AcceptanceModel) {
     const speed = new MachineSpeed();
+    const draft = new CallCosts(speed, { tokenCost: 1, like: null });
     this.#acceptance = acceptance;
-    this.#target = new CallCosts(speed);
-    this.#runs = { draft: new CallCosts(speed), staged: new CallCosts(speed) };
+    this.#target = new TargetCosts(speed);
+    this.#runs = { draft, staged: new CallCosts(speed, { tokenCost: 1, like: draft }) };
   }
 
-  /** Whether it is known what a step without drafts costs. */
-  knowsPlainStep(numRows: number): boolean {
-    return this.#target.numCalls({ numRows, numNewTokens: 1 }) >= ENOUGH_CALLS;
+  /** Whether it is known what these calls cost. */
+  knows(calls: readonly TargetCall[]): boolean {
+    return calls.every((call) => this.#target.knows(call));
   }
 
   /** @param step counts on, so that what is not in use is compared now and then */
-  costsOf(candidates: readonly Candidate[], numRows: number, step: number): StepCosts {
+  costsOf(
+    candidates: readonly Candidate[],
+    { numRows, layOut, step }: { numRows: number; layOut: LayOut; step: number },
+  ): StepCosts {
     let maxLength = 0;
     for (const { maxTokens } of candidates) maxLength = Math.max(maxLength, maxTokens);
-    const callMs = new Float64Array(maxLength + 1);
-    for (let length = 0; length <= maxLength; length += 1) {
-      callMs[length] = this.#target.estimate({ numRows, numNewTokens: 1 + length }) ?? 1;
-    }
-    const drafter = this.#drafterOf(candidates, numRows, step);
-    const known: { tokenMs: number; longest: Float64Array }[] = []; // by rows
-    const knownOf = (numDrafting: number) => {
-      known[numDrafting] ??= {
-        tokenMs: this.#tokenMs(drafter ?? 'draft', numDrafting, callMs[0]!),
-        longest: this.#acceptance.expectedDrafted('draft', maxLength, numDrafting),
-      };
-      return known[numDrafting];
+    const callsMs = this.#pricerOf(layOut);
+    const known: number[] = []; // by length
+    const uniformAt = (length: number) => {
+      known[length] ??= callsMs(Array<number>(numRows).fill(length));
+      return known[length];
     };
-    const draft = (length: number, numDrafting: number) => {
-      const { tokenMs, longest } = knownOf(numDrafting);
-      return { ms: longest[length]! * tokenMs, longest: longest[length]! };
+    const plainMs = uniformAt(0);
+    const drafter = this.#drafterOf(candidates, { numRows, plainMs, step });
+    const proposer = drafter ?? 'draft';
+    const draft = this.#drafterCosts(proposer, { maxLength, plainMs });
+    const uniformMs = (length: number) => between(uniformAt, Math.min(length, maxLength));
+    const runMs = (numDrafting: number) => this.#runMs(proposer, numDrafting, plainMs);
+    return { numRows, maxLength, drafter, plainMs, callsMs, uniformMs, draft, runMs };
+  }
+
+  /** Prices calls of the target, each shape once. */
+  #pricerOf(layOut: LayOut): (lengths: readonly number[]) => number {
+    const msByShape = new Map<number, number>();
+    return (lengths) => {
+      let sumMs = 0;
+      for (const call of layOut(lengths)) {
+        const shape =
+          (call.frozenCapacity * MAX_ROWS + call.numRows) * MAX_TOKENS + call.numNewTokens;
+        let ms = msByShape.get(shape);
+        if (ms === undefined) {
+          ms = this.#target.estimate(call) ?? 1;
+          msByShape.set(shape, ms);
+        }
+        sumMs += ms;
+      }
+      return sumMs;
     };
-    return { callMs, draft, numRows, drafter, tokenMs: (rows) => knownOf(rows).tokenMs };
   }
 
   /** Whether drafts are to be staged: as it is cheaper, and now and then the other way. */
   #drafterOf(
     candidates: readonly Candidate[],
-    numRows: number,
-    step: number,
+    { numRows, plainMs, step }: { numRows: number; plainMs: number; step: number },
   ): ModelProposer | null {
     const can = (proposer: ModelProposer) => candidates.some((each) => each.proposer === proposer);
     if (!can('draft')) return can('staged') ? 'staged' : null;
     if (!can('staged')) return 'draft';
-    const isCheaper = this.#tokenMs('staged', numRows, 1) < this.#tokenMs('draft', numRows, 1);
+    const msOf = (proposer: ModelProposer) =>
+      this.#draftMs(proposer, { numRows, plainMs, length: COMPARED_LENGTH });
+    const isCheaper = msOf('staged') < msOf('draft');
     return isCheaper === (step % COMPARE_EVERY !== 0) ? 'staged' : 'draft';
   }
 
-  #tokenMs(proposer: ModelProposer, numRows: number, targetMs: number): number {
-    const shape = { numRows, numNewTokens: 1 };
-    const runMs =
-      this.#runs[proposer].estimate(shape) ??
-      this.#runs.draft.estimate(shape) ??
-      PRIOR_RUN_COST * targetMs;
-    return runMs * this.#runsPerToken[proposer];
+  #drafterCosts(
+    proposer: ModelProposer,
+    { maxLength, plainMs }: { maxLength: number; plainMs: number },
+  ): SearchCosts['draft'] {
+    const known: { ms: number; longest: number }[][] = []; // by rows and length
+    return (length, numRows) => {
+      known[numRows] ??= Array.from(
+        this.#acceptance.expectedDrafted('draft', maxLength, numRows),
+        (longest) => ({
+          ms: this.#draftMs(proposer, { numRows, plainMs, length: longest }),
+          longest,
+        }),
+      );
+      return known[numRows][length]!;
+    };
+  }
+
+  /** What drafts of which the longest has `length` tokens take. */
+  #draftMs(
+    proposer: ModelProposer,
+    { numRows, plainMs, length }: { numRows: number; plainMs: number; length: number },
+  ): number {
+    if (length === 0) return 0;
+    const numRuns = Math.max(1, length * this.#runsPerToken[proposer]);
+    const ms = this.#runs[proposer].estimate({ numRows, numNewTokens: numRuns });
+    return ms ?? numRuns * PRIOR_RUN_COST * plainMs;
+  }
+
+  #runMs(proposer: ModelProposer, numRows: number, plainMs: number): number {
+    const msOf = (length: number) => this.#draftMs(proposer, { numRows, plainMs, length });
+    return Math.max(0, msOf(COMPARED_LENGTH) - msOf(1)) / (COMPARED_LENGTH - 1);
   }
 
   observeCall(cost: CallCost): void {
-    if (cost.numNewTokens > 1 + MAX_PLACES) return; // part of a prompt
     this.#target.observe(cost);
   }
 
@@ -119,10 +169,18 @@ export class StepCostModel {
     { proposer, maxLength }: { proposer: ModelProposer; maxLength: number },
   ): void {
     if (numRuns === 0) return;
-    this.#runs[proposer].observe({ numRows, numNewTokens: 1, ms: ms / numRuns });
+    this.#runs[proposer].observe({ numRows, numNewTokens: numRuns, ms });
     if (proposer === 'draft') return;
     const longest = this.#acceptance.expectedDrafted('draft', maxLength, numRows)[maxLength]!;
     const surprise = numRuns / longest - this.#runsPerToken.staged;
     this.#runsPerToken.staged += RUNS_GAIN * surprise;
   }
+}
+
+/** The value at a length between two. */
+function between(valueAt: (length: number) => number, length: number): number {
+  const below = Math.floor(length);
+  if (below === length) return valueAt(length);
+  const part = length - below;
+  return (1 - part) * valueAt(below) + part * valueAt(below + 1);
 }

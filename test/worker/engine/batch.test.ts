@@ -2,7 +2,12 @@ import { describe, expect, it } from 'vitest';
 import { type CacheRow, KvCache } from '../../../worker/cache/kv-cache.ts';
 import { BLOCK_SIZE, TAIL_CAPACITY } from '../../../worker/cache/layout.ts';
 import { unmask } from '../../../worker/cache/mask.ts';
-import { type Batch, buildBatches, type RowRead } from '../../../worker/engine/batch.ts';
+import {
+  type Batch,
+  buildBatches,
+  callLayout,
+  type RowRead,
+} from '../../../worker/engine/batch.ts';
 import { MASKED } from '../../../worker/model/runner.ts';
 import { newTokensOf } from '../../support/naive-cache.ts';
 import { integerFrom, seededRng } from '../../support/random.ts';
@@ -117,6 +122,13 @@ describe('buildBatches', () => {
       const batches = buildBatches(reads, cache, window);
 
       for (const batch of batches) check(batch, window);
+      const foreseen = callLayout(
+        reads.map(({ row }) => row),
+        cache,
+      );
+      expect(batches.map(({ input }) => input)).toMatchObject(
+        foreseen(reads.map(({ tokenIds }) => tokenIds.length)),
+      );
       const read = batches.flatMap((batch) => batch.reads.map((each) => each.read));
       expect(new Set(read)).toEqual(new Set(reads));
       expect(read).toHaveLength(reads.length);

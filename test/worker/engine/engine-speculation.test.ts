@@ -2,9 +2,10 @@ import { describe, expect, it } from 'vitest';
 import type { Job } from '../../../shared/protocol/job.ts';
 import { Drafter } from '../../../worker/engine/drafter.ts';
 import { Speculator } from '../../../worker/engine/speculator.ts';
-import { FixedPolicy } from '../../../worker/speculative/policy.ts';
+
 import type { ProposerName } from '../../../worker/speculative/proposer.ts';
 import { EngineDriver, engineJob, foldChoices, generate } from '../../support/engine-driver.ts';
+import { FixedPolicy } from '../../support/fixed-policy.ts';
 import { PLAIN_PARAMS } from '../../support/plain-sampling.ts';
 import { integerFrom, seededRng } from '../../support/random.ts';
 import { TinyModel } from '../../support/tiny-model.ts';

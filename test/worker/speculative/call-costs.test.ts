@@ -2,9 +2,11 @@ import { describe, expect, it } from 'vitest';
 import { CallCosts, MachineSpeed } from '../../../worker/speculative/call-costs.ts';
 import { pickFrom, seededRng } from '../../support/random.ts';
 
+const PRIOR = { tokenCost: 0.04, like: null };
+
 /** What is thought of shapes after ten calls of each that took exactly so long. */
 function costsOf(calls: readonly (readonly [rows: number, tokens: number, ms: number])[]) {
-  const costs = new CallCosts(new MachineSpeed());
+  const costs = new CallCosts(new MachineSpeed(), PRIOR);
   for (let i = 0; i < 10; i += 1) {
     for (const [numRows, numNewTokens, ms] of calls) costs.observe({ numRows, numNewTokens, ms });
   }
@@ -58,7 +60,7 @@ describe('CallCosts', () => {
   });
 
   it('thinks better of a shape than its slow first call', () => {
-    const costs = new CallCosts(new MachineSpeed());
+    const costs = new CallCosts(new MachineSpeed(), PRIOR);
     for (let i = 0; i < 5; i += 1) costs.observe({ numRows: 1, numNewTokens: 1, ms: 10 });
     costs.observe({ numRows: 1, numNewTokens: 4, ms: 30 });
     expect(costs.estimate({ numRows: 1, numNewTokens: 4 })).toBeLessThan(15);
@@ -67,7 +69,7 @@ describe('CallCosts', () => {
   });
 
   it('gets over two slow calls of a shape, one after the other, in two more', () => {
-    const costs = new CallCosts(new MachineSpeed());
+    const costs = new CallCosts(new MachineSpeed(), PRIOR);
     for (let i = 0; i < 5; i += 1) costs.observe({ numRows: 1, numNewTokens: 1, ms: 10 });
     for (const ms of [30, 35, 15, 15]) costs.observe({ numRows: 1, numNewTokens: 4, ms });
     expect(costs.estimate({ numRows: 1, numNewTokens: 4 })! / 15).toBeLessThan(1.1);
@@ -75,7 +77,7 @@ describe('CallCosts', () => {
   });
 
   it('thinks a shape cheaper the longer it was not called, up to a fifth', () => {
-    const costs = new CallCosts(new MachineSpeed());
+    const costs = new CallCosts(new MachineSpeed(), PRIOR);
     for (let i = 0; i < 10; i += 1) costs.observe({ numRows: 1, numNewTokens: 4, ms: 15 });
     for (let i = 0; i < 20_000; i += 1) costs.observe({ numRows: 1, numNewTokens: 1, ms: 10 });
     expect(costs.estimate({ numRows: 1, numNewTokens: 4 })).toBeCloseTo(12, 0);
@@ -84,7 +86,7 @@ describe('CallCosts', () => {
 
   it('is not moved by one call in eight that takes three times as long', () => {
     const rng = seededRng(1);
-    const costs = new CallCosts(new MachineSpeed());
+    const costs = new CallCosts(new MachineSpeed(), PRIOR);
     for (let i = 0; i < 200; i += 1) {
       const ms = 10 * (rng() < 0.125 ? 3 : 0.95 + rng() / 10);
       costs.observe({ numRows: 1, numNewTokens: 1, ms });
@@ -94,7 +96,7 @@ describe('CallCosts', () => {
   });
 
   it('still knows how calls compare when the machine slows while only one shape is called', () => {
-    const costs = new CallCosts(new MachineSpeed());
+    const costs = new CallCosts(new MachineSpeed(), PRIOR);
     const observe = (numNewTokens: number, ms: number) =>
       costs.observe({ numRows: 1, numNewTokens, ms });
     for (let i = 0; i < 20; i += 1) observe(1, 10);
@@ -110,7 +112,7 @@ describe('CallCosts', () => {
 
   it('learns a cost within a tenth from few noisy calls of mixed shapes', () => {
     const rng = seededRng(2);
-    const costs = new CallCosts(new MachineSpeed());
+    const costs = new CallCosts(new MachineSpeed(), PRIOR);
     const trueMs = (rows: number, tokens: number) => 8 + 2 * rows + 1.5 * rows * tokens;
     for (let i = 0; i < 400; i += 1) {
       const numRows = pickFrom(rng, [1, 2, 4, 8, 16]);
@@ -127,5 +129,21 @@ describe('CallCosts', () => {
       const ratio = costs.estimate({ numRows, numNewTokens })! / trueMs(numRows, numNewTokens);
       expect(Math.abs(ratio - 1)).toBeLessThan(0.1);
     }
+  });
+
+  it('takes from costs that are like these how much more tokens and rows cost', () => {
+    const speed = new MachineSpeed();
+    const like = new CallCosts(speed, PRIOR);
+    const costs = new CallCosts(speed, { ...PRIOR, like });
+    for (let i = 0; i < 10; i += 1) {
+      like.observe({ numRows: 1, numNewTokens: 1, ms: 10 });
+      like.observe({ numRows: 1, numNewTokens: 5, ms: 18 });
+      like.observe({ numRows: 4, numNewTokens: 1, ms: 20 });
+    }
+    expectAbout(costs.estimate({ numRows: 1, numNewTokens: 5 })!, 18);
+
+    for (let i = 0; i < 10; i += 1) costs.observe({ numRows: 1, numNewTokens: 1, ms: 30 });
+    expectAbout(costs.estimate({ numRows: 1, numNewTokens: 5 })!, 38);
+    expectAbout(costs.estimate({ numRows: 4, numNewTokens: 1 })!, 60);
   });
 });

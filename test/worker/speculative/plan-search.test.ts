@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import {
-  msBetween,
   type SearchCosts,
   type SearchRow,
   type StepPlan,
@@ -17,7 +16,8 @@ function curve(rate: number, maxLength: number): Float64Array {
 
 function costsOf(callMs: readonly number[], runMs: number): SearchCosts {
   return {
-    callMs: Float64Array.from(callMs),
+    plainMs: callMs[0]!,
+    callsMs: (lengths) => callMs[Math.max(...lengths)]!,
     draft: (length, numRows) => ({ ms: length * runMs * (1 + 0.1 * numRows), longest: length }),
   };
 }
@@ -41,7 +41,8 @@ function rateOf(
     else lookup = Math.max(lookup, choice.length);
   }
   const drafting = numDrafting === 0 ? { ms: 0, longest: 0 } : costs.draft(draft, numDrafting);
-  return tokens / (drafting.ms + msBetween(costs.callMs, Math.max(lookup, drafting.longest)));
+  const lengths = choices.map((choice) => choice.length);
+  return tokens / (drafting.ms + costs.callsMs(lengths));
 }
 
 describe('searchPlan', () => {
@@ -80,6 +81,17 @@ describe('searchPlan', () => {
     const costs = costsOf([100, 130, 160, 190, 220], 0);
     expect(searchPlan([row], costs, 0).choices[0]?.length).toBe(4);
     expect(searchPlan([row], costs, 15).choices[0]?.length).toBe(0);
+  });
+
+  it('lengthens the lookup of one row alone where all rows need not be padded to it', () => {
+    const long = { lookups: [curve(0.95, 8)], drafted: null };
+    const poor = { lookups: [curve(0.2, 8)], drafted: null };
+    // One call for the short rows and one for each of the long.
+    const callsMs = (lengths: readonly number[]) =>
+      100 + 20 * lengths.filter((length) => length > 0).length;
+    const costs = { ...costsOf([100], 0), callsMs };
+    const lengths = searchPlan([poor, long, poor], costs, 0).choices.map(({ length }) => length);
+    expect(lengths).toEqual([0, 8, 0]);
   });
 
   it('promises what its choices give, and no less than one length for all', () => {
