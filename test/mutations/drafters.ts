@@ -75,7 +75,7 @@ export const DRAFTERS: readonly Mutant[] = [
   },
   {
     name: 'the draft model reads tokens that it lacks',
-    patches: [drafter('if (unread.some((tokenId) => tokenId >= vocabSize)) return 0;', '')],
+    patches: [drafter('if (!this.#knowsAll(sequence)) return 0;', '')],
     tests: LIMITS_TESTS,
   },
   {

@@ -40,6 +40,13 @@ interface Reader {
   drafted: readonly TokenId[];
 }
 
+/** Leading tokens of a context that the model has, as far as it was looked at. */
+interface KnownTokens {
+  /** Which context it is. */
+  readonly numForgotten: number;
+  numTokens: number;
+}
+
 /**
  * Drafts with a small model that has a cache of its own, for all sequences at once. Its draws use
  * the noise of the target's, so that the two agree wherever their probabilities do.
@@ -53,6 +60,7 @@ export class Drafter {
   readonly #cache: KvCache;
   readonly #chooser: TokenChooser;
   readonly #readerBySequence = new Map<Sequence, Reader>();
+  readonly #knownBySequence = new WeakMap<Sequence, KnownTokens>();
 
   constructor(runner: ModelRunner, maxSequences: number) {
     this.#runner = runner;
@@ -71,11 +79,24 @@ export class Drafter {
    * lacks.
    */
   roomFor(sequence: Sequence): number {
-    const { vocabSize, maxSequenceTokens, canSlide } = this.#runner.shape;
-    const unread = sequence.tokenIds.slice(-this.numUnread(sequence));
-    if (unread.some((tokenId) => tokenId >= vocabSize)) return 0;
+    const { maxSequenceTokens, canSlide } = this.#runner.shape;
+    if (!this.#knowsAll(sequence)) return 0;
     if (canSlide && sequence.context.sinkWindow !== null) return Infinity;
     return Math.max(0, maxSequenceTokens - sequence.tokenIds.length);
+  }
+
+  /** Whether the model has all tokens of a sequence, of which each is looked at once. */
+  #knowsAll(sequence: Sequence): boolean {
+    const { tokenIds, context } = sequence;
+    const { numForgotten } = context;
+    let known = this.#knownBySequence.get(sequence);
+    if (known?.numForgotten !== numForgotten) known = { numForgotten, numTokens: 0 };
+    this.#knownBySequence.set(sequence, known);
+    const { vocabSize } = this.#runner.shape;
+    while (known.numTokens < tokenIds.length && tokenIds[known.numTokens]! < vocabSize) {
+      known.numTokens += 1;
+    }
+    return known.numTokens === tokenIds.length;
   }
 
   /**
