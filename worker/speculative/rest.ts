@@ -51,6 +51,8 @@ interface State {
   /** Of a step without drafts and without thoughts of any. */
   plainMs: number;
   numPlain: number;
+  /** Whether none was seen since the rest began: all rows said what to expect. */
+  isStale: boolean;
   /** Whether the step before had drafts. */
   wasDrafted: boolean;
   /** What may be lost, in plain steps. */
@@ -100,7 +102,7 @@ export class Rest {
     state.wasDrafted = step.isDrafted;
     state.credit += ALLOWANCE;
     if (state.numToTime > 0) state.numToTime -= 1;
-    else if (state.isResting) state.isResting = state.credit < LOOK_CREDIT;
+    else if (state.isResting) continueRest(state);
     else judge(state, step);
   }
 
@@ -132,6 +134,7 @@ function firstState(nearest: State | null): State {
   return {
     plainMs: 0,
     numPlain: 0,
+    isStale: false,
     wasDrafted: false,
     credit: Math.min(nearest?.credit ?? FIRST_CREDIT, FIRST_CREDIT),
     isResting: nearest?.isResting ?? false,
@@ -144,12 +147,19 @@ function firstState(nearest: State | null): State {
 
 function learnPlain(state: State, ms: number): void {
   state.numPlain += 1;
+  state.isStale = false;
   if (state.numPlain <= FIRST_STEPS) {
     state.plainMs = state.numPlain === 1 ? ms : Math.min(ms, state.plainMs);
     return;
   }
   const bounded = Math.min(ms, MAX_PLAIN_TIMES * state.plainMs);
   state.plainMs += PLAIN_GAIN * (bounded - state.plainMs);
+}
+
+/** Rests until another look can be afforded, which is judged by plain steps of late. */
+function continueRest(state: State): void {
+  state.isResting = state.credit < LOOK_CREDIT;
+  if (!state.isResting && state.isStale) state.numToTime = TIMED_STEPS;
 }
 
 function judge(state: State, { numTokens, numRows, ms, proposingMs }: DecodeStep): void {
@@ -163,6 +173,7 @@ function judge(state: State, { numTokens, numRows, ms, proposingMs }: DecodeStep
   state.numJudged += 1;
   state.credit = clamp(state.credit + gained - spent, MIN_CREDIT, MAX_CREDIT);
   state.isResting = state.credit <= 0;
+  state.isStale = state.isResting;
 
   const isWorthIt = state.gained > PAYS_WELL * state.spent;
   if (!state.isResting && state.numJudged < (isWorthIt ? TIMED_SELDOM : TIMED_AFTER)) return;

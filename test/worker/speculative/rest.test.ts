@@ -63,6 +63,14 @@ describe('a rest', () => {
     expect(run(rest, 8, { ...losing, numTokens: 4, ms: 40 })).toBeGreaterThan(4);
   });
 
+  test('is followed by plain steps where none was seen in it', () => {
+    const rest = new Rest();
+    run(rest, 8, losing);
+    while (!rest.isResting(4)) rest.observe(losing);
+    while (rest.isResting(4)) rest.observe({ ...paying, ms: 30 });
+    expect(rest.isTiming(4)).toBe(true);
+  });
+
   test('is kept by number of rows', () => {
     const rest = new Rest();
     run(rest, 10, { ...paying, numRows: 1, numTokens: 2 });
