@@ -24,6 +24,11 @@ export const ACCOUNTS: readonly Mutant[] = [
     tests: REST_TESTS,
   },
   {
+    name: 'a look is judged by plain steps of before the rest',
+    patches: [rest('if (!state.isResting && state.isStale)', 'if (false)')],
+    tests: REST_TESTS,
+  },
+  {
     name: 'proposing costs nothing',
     patches: [rest('Math.min(times(proposingMs), MAX_PROPOSING_TIMES)', '0')],
     tests: REST_TESTS,
@@ -49,6 +54,17 @@ export const ACCOUNTS: readonly Mutant[] = [
       ),
     ],
     tests: COSTS_TESTS,
+  },
+  {
+    name: 'what a sequence did not come to counts as rejected',
+    patches: [
+      {
+        file: 'worker/engine/speculator.ts',
+        search: 'Math.min(numDrafted, newTokenIds.length)',
+        replace: 'Math.min(numDrafted, numAccepted + 1)',
+      },
+    ],
+    tests: ['test/worker/engine/engine-speculation.test.ts'],
   },
   {
     name: 'side tokens are read in steps that are timed',

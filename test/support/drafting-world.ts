@@ -254,7 +254,9 @@ export class DraftingWorld {
     if (draft !== null && tokenIds.length > 0) {
       const { proposer, matchLength, confidence } = draft;
       const numDrafted = tokenIds.length;
-      policy.observeVerified(sequence, { proposer, numDrafted, numAccepted, matchLength });
+      const numCompared = Math.min(numDrafted, numAccepted + 1);
+      const verified = { proposer, numDrafted, numCompared, numAccepted, matchLength };
+      policy.observeVerified(sequence, verified);
       if (confidence.length > 0) policy.observeConfidence(confidence, numAccepted);
     }
     const taken = Array.from({ length: numAccepted + 1 }, (_, i) => sequence.length + i);

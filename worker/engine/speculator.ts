@@ -239,7 +239,7 @@ export class Speculator {
   }
 
   /** Learns what the target made of a draft. */
-  settle({ chunk: { sequence }, verified }: StepOutput): void {
+  settle({ chunk: { sequence }, newTokenIds, verified }: StepOutput): void {
     const draftee = this.#drafteeBySequence.get(sequence);
     if (draftee === undefined) return;
     const { policy, drafter } = this.#parts;
@@ -247,9 +247,13 @@ export class Speculator {
     policy.observeTaken(sequence, draftee.takeNew());
     if (verified === null) return;
     const { matchLength, cumulativeProbabilities } = draftee;
-    policy.observeVerified(sequence, { ...verified, matchLength });
+    const { numDrafted, numAccepted } = verified;
+    const numCompared = Math.min(numDrafted, newTokenIds.length);
+    policy.observeVerified(sequence, { ...verified, matchLength, numCompared });
     if (cumulativeProbabilities.length === 0) return;
-    policy.observeConfidence(cumulativeProbabilities, verified.numAccepted);
+    // Behind a token that is wrong all drafts are; behind the sequence's end nobody knows.
+    const numJudged = numCompared > numAccepted ? numDrafted : numAccepted;
+    policy.observeConfidence(cumulativeProbabilities.slice(0, numJudged), numAccepted);
   }
 
   observeCall(cost: CallCost): void {

@@ -10,6 +10,11 @@ export interface DraftOutcome {
   /** Tokens asked for, of which a draft that stopped early has fewer. */
   readonly numPlanned: number;
   readonly numDrafted: number;
+  /**
+   * Of the drafted tokens, those that were held against what came: until the first that was wrong,
+   * or the sequence's end.
+   */
+  readonly numCompared: number;
   readonly numAccepted: number;
 }
 
@@ -153,10 +158,10 @@ export class AcceptanceModel {
   }
 
   observe(outcome: DraftOutcome, sequence: SequenceAcceptance): void {
-    const { proposer, matchLength, numDrafted, numAccepted } = outcome;
+    const { proposer, matchLength, numCompared, numAccepted } = outcome;
     const cell = this.#cells.get(proposer)![bucketOf(matchLength)]!;
     const odds = oddsOf(sequence, proposer);
-    for (let place = 0; place < numDrafted && place <= numAccepted; place += 1) {
+    for (let place = 0; place < numCompared; place += 1) {
       const isAccepted = place < numAccepted;
       // Not yet shifted: the odds are against what any sequence would do.
       const expected = rateAt(cell, place);

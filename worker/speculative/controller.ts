@@ -6,6 +6,7 @@ import { type SearchRow, type StepPlan, searchPlan } from './plan-search.ts';
 import type {
   CallCost,
   Candidate,
+  ComparedDraft,
   DraftCost,
   DraftPlan,
   DraftPolicy,
@@ -21,7 +22,6 @@ import {
   type StepCosts,
   wouldPay,
 } from './step-costs.ts';
-import type { VerifiedDraft } from './tally.ts';
 
 /** Acceptance that a draft model might have at best. */
 const BEST_ACCEPTANCE = 0.9;
@@ -183,7 +183,7 @@ export class Controller implements DraftPolicy {
     if (this.#asked !== null) this.#costs.observeDraft(cost, this.#asked);
   }
 
-  observeVerified(sequence: object, draft: VerifiedDraft & { readonly matchLength: number }): void {
+  observeVerified(sequence: object, draft: ComparedDraft): void {
     const state = this.#stateOf(sequence);
     const proposer = learnedAs(draft.proposer);
     const numPlanned = Math.max(state.numPlanned, draft.numDrafted);

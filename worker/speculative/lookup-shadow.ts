@@ -50,6 +50,8 @@ export class LookupShadow {
   #decide({ proposer, matchLength, tokenIds, numMatched }: Watched): DraftOutcome {
     this.#watchedByProposer.delete(proposer);
     const numDrafted = tokenIds.length;
-    return { proposer, matchLength, numPlanned: numDrafted, numDrafted, numAccepted: numMatched };
+    const numCompared = Math.min(numMatched + 1, numDrafted);
+    const drafted = { numPlanned: numDrafted, numDrafted, numCompared, numAccepted: numMatched };
+    return { proposer, matchLength, ...drafted };
   }
 }

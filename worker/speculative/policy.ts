@@ -63,6 +63,13 @@ export interface DraftCost {
   readonly ms: number;
 }
 
+/** A verified draft, as far as it says something. */
+export interface ComparedDraft extends VerifiedDraft {
+  readonly matchLength: number;
+  /** Tokens that the target chose one for: all until the first that it rejected, or its end. */
+  readonly numCompared: number;
+}
+
 /** Decides what is drafted, and learns from what came of it. */
 export interface DraftPolicy {
   /** @returns [rows.length] `null` to draft nothing */
@@ -71,7 +78,7 @@ export interface DraftPolicy {
   goesOn(cumulativeProbability: number): boolean;
   observeCall(cost: CallCost): void;
   observeDraft(cost: DraftCost): void;
-  observeVerified(sequence: object, draft: VerifiedDraft & { readonly matchLength: number }): void;
+  observeVerified(sequence: object, draft: ComparedDraft): void;
   /**
    * Takes in what a sequence gained in a step, drafted or not: it tells whether a lookup would have
    * been right.

@@ -3,6 +3,7 @@ import type { Job } from '../../../shared/protocol/job.ts';
 import { Drafter } from '../../../worker/engine/drafter.ts';
 import { Speculator } from '../../../worker/engine/speculator.ts';
 
+import type { ComparedDraft } from '../../../worker/speculative/policy.ts';
 import type { ProposerName } from '../../../worker/speculative/proposer.ts';
 import { EngineDriver, engineJob, foldChoices, generate } from '../../support/engine-driver.ts';
 import { FixedPolicy } from '../../support/fixed-policy.ts';
@@ -12,9 +13,12 @@ import { TinyModel } from '../../support/tiny-model.ts';
 
 const maxSequences = 4;
 
-function speculatorOf(proposer: ProposerName, model = new TinyModel()) {
+function speculatorOf(
+  proposer: ProposerName,
+  { model = new TinyModel(), policy = new FixedPolicy([proposer], 5) } = {},
+) {
   return new Speculator({
-    policy: new FixedPolicy([proposer], 5),
+    policy,
     drafter: new Drafter(model, maxSequences),
     rest: null,
     outputs: null,
@@ -70,7 +74,7 @@ describe('Engine with drafts', () => {
 
   it('goes on without a draft model that gives NaN, and with it once it does not', async () => {
     const model = new TinyModel();
-    const speculator = speculatorOf('staged', model);
+    const speculator = speculatorOf('staged', { model });
     const driver = new EngineDriver({ speculator, maxSequences, maxBatchedTokens: 100 });
     const jobs = jobsOf(5);
     for (const job of jobs) driver.start(job);
@@ -85,6 +89,21 @@ describe('Engine with drafts', () => {
     }
     const accepted = jobs.map((job) => usageOf(driver, job).acceptedPredictionTokens);
     expect(Math.max(...accepted)).toBeGreaterThan(5);
+  });
+
+  it('counts no token as rejected that a sequence did not come to', async () => {
+    const job = engineJob({ maxTokens: 60, speculation: 'auto', ignoreEos: true });
+    const [plain] = foldChoices(await generate(job), 1);
+    const drafts: ComparedDraft[] = [];
+    const watch = {
+      observeVerified: (_: object, draft: ComparedDraft) => void drafts.push(draft),
+    };
+    const policy = Object.assign(new FixedPolicy(['draft'], 5), watch);
+    const stop = [plain!.text.slice(30, 33)];
+    await generate({ ...job, stop }, { speculator: speculatorOf('draft', { policy }) });
+
+    expect(drafts.filter(({ numCompared, numAccepted }) => numCompared > numAccepted)).toEqual([]);
+    expect(drafts.at(-1)!.numCompared).toBeLessThan(drafts.at(-1)!.numDrafted);
   });
 
   it('drafts nothing for a request that does not want it', async () => {

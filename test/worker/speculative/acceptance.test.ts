@@ -9,7 +9,8 @@ import { seededRng } from '../../support/random.ts';
 const draft = { proposer: 'draft', matchLength: 0 } as const;
 
 function outcome(numDrafted: number, numAccepted: number): DraftOutcome {
-  return { ...draft, numPlanned: numDrafted, numDrafted, numAccepted };
+  const numCompared = Math.min(numDrafted, numAccepted + 1);
+  return { ...draft, numPlanned: numDrafted, numDrafted, numCompared, numAccepted };
 }
 
 /** Acceptance at each place, given that those before were accepted. */

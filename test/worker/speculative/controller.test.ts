@@ -177,7 +177,8 @@ describe('Controller', () => {
       if (numDrafted === 0) return 0;
       controller.observeDraft({ numRows: 1, numRuns: numDrafted, ms: 3 * numDrafted });
       const numAccepted = isRight ? numDrafted : 0;
-      const draft = { proposer: 'draft', numDrafted, numAccepted, matchLength: 0 } as const;
+      const compared = { numCompared: Math.min(numDrafted, numAccepted + 1), matchLength: 0 };
+      const draft = { proposer: 'draft', numDrafted, numAccepted, ...compared } as const;
       controller.observeVerified(sequence, draft);
       return numDrafted;
     };
@@ -230,7 +231,8 @@ describe('Controller', () => {
       controller.observeDraft({ numRows: 1, numRuns, ms: 3 * numRuns });
       const numAccepted = Math.max(0, numDrafted - (step % 2));
       const { proposer } = plan;
-      controller.observeVerified(sequence, { proposer, numDrafted, numAccepted, matchLength: 0 });
+      const compared = { numCompared: Math.min(numDrafted, numAccepted + 1), matchLength: 0 };
+      controller.observeVerified(sequence, { proposer, numDrafted, numAccepted, ...compared });
     }
     expect(chosen.get('staged')).toBeGreaterThan(350);
     expect(chosen.get('draft')).toBeGreaterThan(1); // to compare

@@ -9,16 +9,15 @@ describe('LookupShadow', () => {
     shadow.watch(lookup);
 
     expect(shadow.take([1])).toEqual([]);
-    expect(shadow.take([2, 9])).toEqual([
-      { proposer: 'ngram', matchLength: 3, numPlanned: 3, numDrafted: 3, numAccepted: 2 },
-    ]);
+    const drafted = { numPlanned: 3, numDrafted: 3, numCompared: 3, numAccepted: 2 };
+    expect(shadow.take([2, 9])).toEqual([{ proposer: 'ngram', matchLength: 3, ...drafted }]);
     expect(shadow.take([3])).toEqual([]);
   });
 
   it('is done when all of them came', () => {
     const shadow = new LookupShadow();
     shadow.watch(lookup);
-    expect(shadow.take([1, 2, 3, 4])).toMatchObject([{ numAccepted: 3 }]);
+    expect(shadow.take([1, 2, 3, 4])).toMatchObject([{ numCompared: 3, numAccepted: 3 }]);
   });
 
   it('watches one lookup of each proposer at a time', () => {
@@ -29,7 +28,7 @@ describe('LookupShadow', () => {
     shadow.watch({ ...lookup, proposer: 'suffix', tokenIds: [7] });
 
     expect(shadow.take([7])).toMatchObject([
-      { proposer: 'ngram', numAccepted: 1 },
+      { proposer: 'ngram', numCompared: 2, numAccepted: 1 },
       { proposer: 'suffix', numAccepted: 1 },
     ]);
   });
