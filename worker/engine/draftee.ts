@@ -30,7 +30,8 @@ function isProposal(proposal: Proposal | null | undefined): proposal is Proposal
 export class Draftee {
   readonly #sequence: Sequence;
   readonly #sources: LookupSources;
-  #index = new SuffixIndex();
+  /** Of its own tokens; `null` where nobody looks them up. */
+  #index: SuffixIndex | null;
   readonly #prediction: Prediction | null;
   readonly #lookahead: Lookahead | null;
   /** Tokens of the sequence that are known here, or were never looked at. */
@@ -50,6 +51,7 @@ export class Draftee {
     this.#numSeen = sequence.numTokens;
     this.#sources = sources;
     const { proposers } = sources;
+    this.#index = proposers.has('ngram') || proposers.has('staged') ? new SuffixIndex() : null;
     const isPredicted = proposers.has('prediction') && prediction.length > 0;
     this.#prediction = isPredicted ? new Prediction(prediction) : null;
     this.#lookahead = proposers.has('lookahead') ? new Lookahead(sequence.tokenIds) : null;
@@ -63,7 +65,7 @@ export class Draftee {
     const recent = () => tokenIds.slice(-NUM_RECENT);
     const found = [
       this.#prediction?.propose(limits.maxDraft),
-      proposers.has('ngram') ? this.#index.propose(limits) : null,
+      proposers.has('ngram') ? this.#index?.propose(limits) : null,
       proposers.has('suffix') ? outputs?.propose(options.tenant, recent(), limits) : null,
       this.#lookahead?.propose(tokenIds.at(-1)!, limits.maxDraft),
     ];
@@ -73,9 +75,9 @@ export class Draftee {
   /** What may follow the sequence and these drafted tokens, by its own past. */
   lookUpAfter(drafted: readonly TokenId[], limits: LookupLimits): readonly TokenId[] {
     this.#catchUp();
-    const cursor = this.#index.cursor();
-    for (const tokenId of drafted) cursor.advance(tokenId);
-    return cursor.propose(limits)?.tokenIds ?? [];
+    const cursor = this.#index?.cursor();
+    for (const tokenId of drafted) cursor?.advance(tokenId);
+    return cursor?.propose(limits)?.tokenIds ?? [];
   }
 
   /**
@@ -116,12 +118,12 @@ export class Draftee {
     const { tokenIds, numTokens, numPromptTokens, context } = this.#sequence;
     const numMissed = context.numForgotten - this.#numKnown;
     if (numMissed > 0 || (numMissed < 0 && numTokens - this.#numKnown > MAX_BEHIND)) {
-      this.#index = new SuffixIndex();
+      this.#index &&= new SuffixIndex();
       this.#numKnown = Math.max(numTokens - MAX_BEHIND, context.numForgotten);
     }
     for (; this.#numKnown < numTokens; this.#numKnown += 1) {
       const tokenId = tokenIds[this.#numKnown - context.numForgotten]!;
-      this.#index.add(tokenId);
+      this.#index?.add(tokenId);
       if (this.#numKnown >= numPromptTokens) this.#prediction?.add(tokenId);
     }
   }

@@ -140,7 +140,8 @@ export class Controller implements DraftPolicy {
     if (drafter === null) return;
     const verifyMs = Math.max(0, costs.uniformMs(maxLength) - plainMs) / maxLength;
     this.#threshold.price({
-      // Of one draft among many, since the others go on without it and it waits for them.
+      // Of one draft among many, since the others go on without it and it waits for them: by the
+      // square, the threshold is better than none for one row, and never worse for many.
       costMs: (costs.runMs(numRows) + verifyMs) / numRows ** 2,
       gainMs: 1 / rate,
       acceptance: this.#acceptance.expectedAccepted(ANY_DRAFT, 1, null)[1]!,
