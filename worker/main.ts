@@ -7,8 +7,8 @@ import { loadConfig } from './config.ts';
 import { connectRedis } from './queue/connection.ts';
 import { Consumer } from './queue/consumer.ts';
 import { LastTries } from './queue/last-tries.ts';
+import { PatientRedis } from './queue/patient-redis.ts';
 import { register } from './queue/registry.ts';
-import { retryingHost } from './queue/retry.ts';
 import { createLog } from './telemetry/log.ts';
 import { Metrics } from './telemetry/metrics.ts';
 import { serveMetrics } from './telemetry/metrics-server.ts';
@@ -48,11 +48,11 @@ async function main(): Promise<void> {
     speculation: config.speculation,
   });
   const card = toCard(config.model.name, engine.model);
-  const host = retryingHost(redis.command, log);
+  const patient = new PatientRedis(redis.command, log);
   const context = {
-    client: redis.command,
+    redis: patient,
     keys,
-    scripts: new RequestScripts(host, keys, {
+    scripts: new RequestScripts(patient, keys, {
       isCluster: redis.isCluster,
       retentionMs: config.retentionMs,
     }),
@@ -79,7 +79,7 @@ async function main(): Promise<void> {
         context,
       ),
   );
-  await using _registration = await register(redis.command, host, keys, {
+  await using _registration = await register(redis.command, patient, keys, {
     card,
     tokenizerFiles: engine.model.tokenizerFiles,
     workerId,

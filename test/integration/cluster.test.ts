@@ -1,14 +1,17 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openRedisTransport, type RedisTransport } from '../../edge/transport/redis-transport.ts';
+import { Keys } from '../../shared/protocol/keys.ts';
 import { jobOf } from '../support/jobs.ts';
-import { openTestCluster } from '../support/redis-cluster.ts';
+import { openTestCluster, type TestCluster } from '../support/redis-cluster.ts';
 import { ScriptedGenerator, scriptedText } from '../support/scripted-generator.ts';
-import { generate, openTestWorker, readAll } from '../support/workers.ts';
+import { generate, openTestWorker, readAll, testQueue } from '../support/workers.ts';
 
+const keys = new Keys();
 const never = new AbortController().signal;
 
 describe('on a cluster of three nodes', () => {
-  let cluster: Awaited<ReturnType<typeof openTestCluster>>;
+  let cluster: TestCluster;
   let transport: RedisTransport;
 
   beforeAll(async () => {
@@ -50,6 +53,24 @@ describe('on a cluster of three nodes', () => {
     const result = generate(transport, job);
     const [event] = await Promise.all([result, cancelOnceQueued(job.id)]);
     expect(event.last?.type).toBe('done');
+  });
+
+  it.each(['the request', 'its queue'])('a worker outlives the node of %s', async (what) => {
+    const generator = new ScriptedGenerator('by-hand');
+    await using worker = await openTestWorker(cluster.url, generator);
+    const job = jobOf();
+    const result = generate(transport, job);
+    await generator.started(1);
+    const key = what === 'the request' ? keys.request(job.id).log : keys.rates(testQueue);
+    const start = await cluster.killNodeOf(key);
+    generator.step();
+    await sleep(3000); // longer than a client of a cluster tries one command
+    await start();
+
+    const stepping = setInterval(() => generator.step(), 20);
+    const ended = await Promise.race([result, worker.over]);
+    clearInterval(stepping);
+    expect(ended).toMatchObject({ texts: [scriptedText(job)] });
   });
 
   async function cancelOnceQueued(id: Parameters<RedisTransport['cancel']>[0]): Promise<void> {

@@ -3,7 +3,6 @@ import { openRedisTransport, type RedisTransport } from '../../edge/transport/re
 import type { RequestId } from '../../shared/ids.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
 import { QuietQueueWatch } from '../../worker/queue/quiet-queue-watch.ts';
-import { createLog } from '../../worker/telemetry/log.ts';
 import { jobOf } from '../support/jobs.ts';
 import { openTestRedis, type TestRedis } from '../support/redis.ts';
 import { ScriptedGenerator, scriptedText } from '../support/scripted-generator.ts';
@@ -228,9 +227,7 @@ describe('Redis', () => {
     const job = jobOf({ fingerprint: 'quiet' });
     await transport.submit(job, never);
     const stuck = Promise.withResolvers<void>();
-    const log = createLog('silent');
-    const context = { client: redis.client, keys, log };
-    using _watch = new QuietQueueWatch(context, {
+    using _watch = new QuietQueueWatch(redis.client, keys, {
       queue: job,
       checkMs: 10,
       hasRoom: () => true,

@@ -8,6 +8,8 @@ import { Keys } from '../../shared/protocol/keys.ts';
 import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
 import { readPublished } from '../../worker/queue/event-log.ts';
 import { LogTrimmer } from '../../worker/queue/log-trimmer.ts';
+import { PatientRedis } from '../../worker/queue/patient-redis.ts';
+import { createLog } from '../../worker/telemetry/log.ts';
 import { jobOf } from '../support/jobs.ts';
 import { openTestRedis, type TestRedis } from '../support/redis.ts';
 import { ScriptedGenerator, scriptedTokenId } from '../support/scripted-generator.ts';
@@ -18,11 +20,13 @@ const RETENTION_MS = 6000;
 const contextPolicy = { type: 'sinks', sinkTokens: 4, windowTokens: 1 } as const;
 const numNeeded = tokensToResume(contextPolicy);
 let redis: TestRedis;
+let patient: PatientRedis;
 let scripts: RequestScripts;
 let transport: RedisTransport;
 
 beforeAll(async () => {
   redis = await openTestRedis();
+  patient = new PatientRedis(redis.client, createLog('silent'));
   transport = await openRedisTransport(redis.url);
   scripts = new RequestScripts(redis.client, keys, { isCluster: false, retentionMs: 60_000 });
 });
@@ -52,7 +56,7 @@ class Writer {
     const { id } = this.#job;
     const claim = await scripts.claim(id, 'w', 2);
     if (claim.type !== 'claimed') throw new Error(claim.type);
-    const published = await readPublished(redis.client, keys, this.#job);
+    const published = await readPublished(patient, keys, this.#job);
     const [choice] = published;
     this.#nextSeq = claim.nextSeq;
     this.#epoch = claim.epoch;
@@ -133,7 +137,7 @@ describe('the log of an endless request', () => {
     const writer = await writerOf(job);
     await writer.say(50, RETENTION_MS);
     await writer.claim();
-    const [choice] = await readPublished(redis.client, keys, job);
+    const [choice] = await readPublished(patient, keys, job);
     expect(choice).toMatchObject({
       numTrimmed: 50 - numNeeded,
       tokenIds: range(50 - numNeeded, 50),
@@ -145,7 +149,7 @@ describe('the log of an endless request', () => {
 
     await writer.say(30, RETENTION_MS);
     expect(await keptSeqs(job.id)).toEqual(range(80 - numNeeded, 80));
-    const [later] = await readPublished(redis.client, keys, job);
+    const [later] = await readPublished(patient, keys, job);
     expect(later).toMatchObject({
       numTrimmed: 80 - numNeeded,
       tokenIds: range(80 - numNeeded, 80),

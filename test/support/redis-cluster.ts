@@ -7,30 +7,68 @@ import { openPrivateRedis, type PrivateRedis } from '../../infra/redis/private-r
 const NUM_NODES = 3;
 const NUM_SLOTS = 16_384;
 
-/** Three primaries without replicas, which share the slots. @returns the address of one */
-export async function openTestCluster(): Promise<AsyncDisposable & { readonly url: string }> {
+export interface TestCluster extends AsyncDisposable {
+  /** Of one of the nodes. */
+  readonly url: string;
+  /** Kills the node that has a key. @returns starts it again, with its data */
+  killNodeOf(key: string): Promise<() => Promise<void>>;
+}
+
+/** Three primaries without replicas, which share the slots. */
+export async function openTestCluster(): Promise<TestCluster> {
   await using opening = new AsyncDisposableStack();
   const dir = await mkdtemp(join(tmpdir(), 'rivulet-test-cluster-'));
   opening.defer(() => rm(dir, { recursive: true, force: true }));
   const nodes: PrivateRedis[] = [];
-  for (let i = 0; i < NUM_NODES; i += 1) {
-    const settings = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000'];
-    const options = { dir: join(dir, `${i}`), port: 'free', settings } as const;
-    nodes.push(opening.use(await openPrivateRedis(options)));
-  }
+  opening.defer(async () => {
+    await Promise.all(nodes.map((node) => node[Symbol.asyncDispose]()));
+  });
+  for (let i = 0; i < NUM_NODES; i += 1) nodes.push(await openNode(join(dir, `${i}`), 'free'));
   await meet(nodes);
   const stack = opening.move();
-  const [first] = nodes;
-  return { url: first?.url ?? '', [Symbol.asyncDispose]: () => stack.disposeAsync() };
+  const first = nodes[0]!;
+  return {
+    url: first.url,
+    async killNodeOf(key) {
+      const index = nodeOf(await slotOf(first, key));
+      const { process, port } = nodes[index]!;
+      process.kill('SIGKILL');
+      await nodes[index]![Symbol.asyncDispose]();
+      return async () => {
+        nodes[index] = await openNode(join(dir, `${index}`), port);
+      };
+    },
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  };
+}
+
+function openNode(dir: string, port: number | 'free'): Promise<PrivateRedis> {
+  const settings = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000'];
+  return openPrivateRedis({ dir, port, settings });
+}
+
+function firstSlotOf(index: number): number {
+  return Math.floor((index * NUM_SLOTS) / NUM_NODES);
+}
+
+async function slotOf({ url }: PrivateRedis, key: string): Promise<number> {
+  const client = new Redis(url);
+  const slot = await client.call('CLUSTER', 'KEYSLOT', key);
+  client.disconnect();
+  return Number(slot);
+}
+
+function nodeOf(slot: number): number {
+  return Array.from({ length: NUM_NODES }, (_, i) => i).findLastIndex(
+    (i) => firstSlotOf(i) <= slot,
+  );
 }
 
 /** Hands out the slots, lets the nodes meet, and waits until each knows of all. */
 async function meet(nodes: readonly PrivateRedis[]): Promise<void> {
   const clients = nodes.map(({ url }) => new Redis(url));
   for (const [i, client] of clients.entries()) {
-    const first = Math.floor((i * NUM_SLOTS) / NUM_NODES);
-    const last = Math.floor(((i + 1) * NUM_SLOTS) / NUM_NODES) - 1;
-    await client.call('CLUSTER', 'ADDSLOTSRANGE', first, last);
+    await client.call('CLUSTER', 'ADDSLOTSRANGE', firstSlotOf(i), firstSlotOf(i + 1) - 1);
     await client.call('CLUSTER', 'SET-CONFIG-EPOCH', i + 1);
   }
   for (const { port } of nodes.slice(1)) {

@@ -1,7 +1,7 @@
 import { Keys } from '../../shared/protocol/keys.ts';
 import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
 import { connectRedis } from '../../worker/queue/connection.ts';
-import { retryingHost } from '../../worker/queue/retry.ts';
+import { PatientRedis } from '../../worker/queue/patient-redis.ts';
 import { createLog } from '../../worker/telemetry/log.ts';
 import { WebhookMetrics } from '../../worker/telemetry/webhook-metrics.ts';
 import { loadWebhooksConfig } from '../../worker/webhooks/config.ts';
@@ -33,7 +33,7 @@ export async function openTestWebhooks(
   const keys = new Keys();
   const log = createLog('silent');
   const metrics = new WebhookMetrics();
-  const host = retryingHost(redis.command, log);
+  const host = new PatientRedis(redis.command, log);
   const scripts = new RequestScripts(host, keys, {
     isCluster: redis.isCluster,
     retentionMs: 60_000,

@@ -9,7 +9,7 @@ import { connectRedis } from '../../worker/queue/connection.ts';
 import { Consumer, type ConsumerOptions } from '../../worker/queue/consumer.ts';
 import type { Generator } from '../../worker/queue/generation.ts';
 import { LastTries } from '../../worker/queue/last-tries.ts';
-import { retryingHost } from '../../worker/queue/retry.ts';
+import { PatientRedis } from '../../worker/queue/patient-redis.ts';
 import { createLog } from '../../worker/telemetry/log.ts';
 import type { TestRedis } from './redis.ts';
 import type { ScriptedGenerator } from './scripted-generator.ts';
@@ -38,8 +38,8 @@ export async function openTestWorker(
   const redis = await connectRedis(url);
   const keys = new Keys();
   const log = createLog('silent');
-  const host = retryingHost(redis.command, log);
-  const scripts = new RequestScripts(host, keys, {
+  const patient = new PatientRedis(redis.command, log);
+  const scripts = new RequestScripts(patient, keys, {
     isCluster: redis.isCluster,
     retentionMs: 60_000,
   });
@@ -56,7 +56,7 @@ export async function openTestWorker(
       ...rest,
     },
     {
-      client: redis.command,
+      redis: patient,
       keys,
       scripts,
       generator,

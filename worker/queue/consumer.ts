@@ -75,20 +75,21 @@ export class Consumer {
    */
   async run(signal: AbortSignal): Promise<void> {
     const { queue, redis, stalledCheckMs, maxRunning, quantumTokens } = this.#options;
+    const { keys } = this.#context;
     using _yielded = this.#yielded;
-    await listenForCancels(redis.subscriber, this.#context.keys, (id, reason) => {
+    await listenForCancels(redis.subscriber, keys, (id, reason) => {
       this.#runningById.get(id)?.run.cancel(reason);
       this.#yielded.end(id);
     });
     this.#worker = this.#openWorker();
-    using _watch = new QuietQueueWatch(this.#context, {
+    using _watch = new QuietQueueWatch(redis.command, keys, {
       queue,
       checkMs: stalledCheckMs,
       hasRoom: () => this.numRunning < this.#options.maxRunning,
       numTaken: () => this.#numTaken,
       onStuck: () => this.#reopenWorker(),
     });
-    using _share = new FairShare(this.#context, {
+    using _share = new FairShare(redis.command, keys, {
       queue,
       checkMs: stalledCheckMs,
       quantumTokens,
@@ -169,11 +170,12 @@ export class Consumer {
 
   /** Puts the job at the head of its priority, for a worker that waits. */
   async #giveBack(job: QueueJob, token: string | undefined): Promise<void> {
-    const { client, keys, log } = this.#context;
+    const { redis, keys, log } = this.#context;
+    const marker = keys.queueMarker(this.#options.queue);
     try {
       await job.moveToWait(token);
       // BullMQ wakes nobody for a job that goes back with a priority.
-      await client.zadd(keys.queueMarker(this.#options.queue), 0, '0');
+      await redis.ask((client) => client.zadd(marker, 0, '0'));
     } catch (error) {
       // Its lock is lost, so that it goes back as stalled instead.
       log.warn('give_back_refused', { id: job.id ?? null, reason: String(error) });
@@ -198,13 +200,15 @@ export class Consumer {
 
   /** Puts the job behind all that wait, however urgent it is: otherwise it would be taken next. */
   async #giveBackAtEnd(job: QueueJob, token: string | undefined, run: RequestRun): Promise<void> {
-    const { client, keys, log } = this.#context;
+    const { redis, keys, log } = this.#context;
     const { prioritized } = keys.waitingJobs(this.#options.queue);
     const id = toRequestId(job.id ?? '');
     log.info('turn_over', { id, num_tokens: run.numTokens });
     this.#yielded.add(id, run.job?.deadlineMs ?? null);
     await this.#forgetTaken();
-    const [, lastScore] = await client.zrange(prioritized, '-1', '-1', 'WITHSCORES');
+    const [, lastScore] = await redis.ask((client) =>
+      client.zrange(prioritized, '-1', '-1', 'WITHSCORES'),
+    );
     const lastPriority = Math.floor(Number(lastScore ?? 0) / SCORES_PER_PRIORITY);
     await this.#giveBack(job, token);
     // A worker that took it meanwhile keeps it. One that took it to its end took the job as well.
@@ -231,8 +235,9 @@ export class Consumer {
   }
 
   async #isQueued(id: RequestId): Promise<boolean> {
-    const { client, keys } = this.#context;
-    return (await client.hget(keys.request(id).state, 'status')) === 'queued';
+    const { redis, keys } = this.#context;
+    const { state } = keys.request(id);
+    return (await redis.ask((client) => client.hget(state, 'status'))) === 'queued';
   }
 
   async #handOver(): Promise<void> {

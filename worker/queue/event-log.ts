@@ -18,9 +18,8 @@ import {
   type TrimmedChoice,
   type WriteReply,
 } from '../../shared/protocol/request-scripts.ts';
-import type { RedisClient } from './connection.ts';
-
 import type { PublishedChoice } from './generation.ts';
+import type { PatientRedis } from './patient-redis.ts';
 
 /** Steps that follow each other faster than this share an entry of the log. */
 const MIN_INTERVAL_MS = 5;
@@ -146,18 +145,20 @@ const PAGE_SIZE = 500;
 
 /** How far each choice of a request has come, by what its log holds. @returns [numChoices] */
 export async function readPublished(
-  client: RedisClient,
+  redis: PatientRedis,
   keys: Keys,
   job: Job,
 ): Promise<PublishedChoice[]> {
-  const { state } = keys.request(job.id);
-  const trimmed = decodeTrimmed((await client.hget(state, 'trimmed')) ?? '[]');
+  const { state, log } = keys.request(job.id);
+  const trimmed = decodeTrimmed(
+    (await redis.ask((client) => client.hget(state, 'trimmed'))) ?? '[]',
+  );
   const choices = Array.from(
     { length: numChoices(job) },
     (_, choice) => new ChoiceProgress(trimmed[choice]),
   );
   for (let start = '-'; ; ) {
-    const entries = await client.xrange(keys.request(job.id).log, start, '+', 'COUNT', PAGE_SIZE);
+    const entries = await redis.ask((client) => client.xrange(log, start, '+', 'COUNT', PAGE_SIZE));
     for (const [, fields] of entries) {
       const event = decodeEvent(fields[1] ?? '');
       if (event.type === 'echo' || event.type === 'tokens') choices[event.choice]?.take(event);

@@ -1,7 +1,7 @@
-import { Queue } from 'bullmq';
 import type { RequestId } from '../../shared/ids.ts';
-import type { QueueOf } from '../../shared/protocol/keys.ts';
-import type { RunContext } from './request-run.ts';
+import type { Keys, QueueOf } from '../../shared/protocol/keys.ts';
+import type { RedisClient } from './connection.ts';
+import { countWaiting } from './waiting-jobs.ts';
 
 /** A request that this worker works on. */
 export interface Holder {
@@ -28,30 +28,26 @@ export interface FairShareOptions {
  * those that have had most give their places away, as many as wait.
  */
 export class FairShare implements Disposable {
-  readonly #queue: Queue;
+  readonly #client: RedisClient;
+  readonly #keys: Keys;
   readonly #options: FairShareOptions;
   readonly #timer: NodeJS.Timeout;
   #isChecking = false;
 
-  constructor(
-    { client, keys, log }: Pick<RunContext, 'client' | 'keys' | 'log'>,
-    options: FairShareOptions,
-  ) {
-    const { prefix, name } = keys.queue(options.queue);
+  constructor(client: RedisClient, keys: Keys, options: FairShareOptions) {
+    this.#client = client;
+    this.#keys = keys;
     this.#options = options;
-    this.#queue = new Queue(name, { prefix, connection: client, skipMetasUpdate: true });
-    this.#queue.on('error', ({ message }) => log.warn('queue_error', { reason: message }));
     this.#timer = setInterval(() => void this.check(), options.checkMs);
   }
 
   async check(): Promise<void> {
-    const { holders, maxRunning, quantumTokens } = this.#options;
+    const { queue, holders, maxRunning, quantumTokens } = this.#options;
     const isDue = ({ isUnbounded, numTokens }: Holder) => isUnbounded && numTokens >= quantumTokens;
     if (this.#isChecking || holders().length < maxRunning || !holders().some(isDue)) return;
     this.#isChecking = true;
     try {
-      const counts = await this.#queue.getJobCounts('wait', 'prioritized');
-      const numWaiting = (counts.wait ?? 0) + (counts.prioritized ?? 0);
+      const numWaiting = await countWaiting(this.#client, this.#keys, queue);
       const due = holders()
         .filter(isDue)
         .sort((a, b) => b.numTokens - a.numTokens);
@@ -65,6 +61,5 @@ export class FairShare implements Disposable {
 
   [Symbol.dispose](): void {
     clearInterval(this.#timer);
-    void this.#queue.close().catch(() => undefined);
   }
 }

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { type Keys, type QueueOf, servedModelField } from '../../shared/protocol/keys.ts';
-import type { RedisClient } from './connection.ts';
+import type { PatientRedis } from './patient-redis.ts';
 import { OVERDUE_MS } from './registry.ts';
 
 /** A heartbeat that is older than this did not come: they are sent every second. */
@@ -15,27 +15,36 @@ export interface LostWorkers {
   readonly others: number;
 }
 
+export interface LossQuery {
+  readonly queue: QueueOf;
+  /** Entries of the request's list of claims, oldest first. */
+  readonly claims: readonly string[];
+  /** Id of the worker that asks, which lives. */
+  readonly askedBy: string;
+}
+
 /**
  * How many workers are gone. One whose connection was cut, or that hung and came back, lost the
  * request but was not killed by it.
- *
- * @param claims entries of the request's list of claims, oldest first
  */
 export async function countLost(
-  client: RedisClient,
+  redis: PatientRedis,
   keys: Keys,
-  queue: QueueOf,
-  claims: readonly string[],
+  { queue, claims, askedBy }: LossQuery,
 ): Promise<LostWorkers> {
-  const made = claims.map((claim) => claimSchema.parse(JSON.parse(claim)));
+  const made = claims
+    .map((claim) => claimSchema.parse(JSON.parse(claim)))
+    .filter(({ worker }) => worker !== askedBy);
   const [first] = made;
   if (first === undefined) return { claimers: 0, others: 0 };
   const members = made.map(({ worker }) => `${servedModelField(queue)} ${worker}`);
-  const [seconds = 0, microseconds = 0] = (await client.time()).map(Number);
+  const [seconds = 0, microseconds = 0] = (await redis.ask((client) => client.time())).map(Number);
   const silentScore = seconds * 1000 + microseconds / 1000 - SILENT_MS + OVERDUE_MS;
-  const scores = await client.zmscore(keys.workers, ...members);
+  const scores = await redis.ask((client) => client.zmscore(keys.workers, ...members));
   const firstScore = first.claimedMs + OVERDUE_MS;
-  const lost = await client.zrangebyscore(keys.workers, firstScore, `(${silentScore}`);
+  const lost = await redis.ask((client) =>
+    client.zrangebyscore(keys.workers, firstScore, `(${silentScore}`),
+  );
   return {
     claimers: scores.filter((score) => Number(score ?? 0) < silentScore).length,
     others: lost.filter((member) => !members.includes(member)).length,

@@ -1,6 +1,6 @@
-import { Queue } from 'bullmq';
-import type { QueueOf } from '../../shared/protocol/keys.ts';
-import type { RunContext } from './request-run.ts';
+import type { Keys, QueueOf } from '../../shared/protocol/keys.ts';
+import type { RedisClient } from './connection.ts';
+import { countWaiting } from './waiting-jobs.ts';
 
 export interface QuietQueueOptions {
   readonly queue: QueueOf;
@@ -20,21 +20,18 @@ const MAX_QUIET_CHECKS = 3;
  * seen to fall silent after a reconnect or a failover.
  */
 export class QuietQueueWatch implements Disposable {
-  readonly #queue: Queue;
+  readonly #client: RedisClient;
+  readonly #keys: Keys;
   readonly #options: QuietQueueOptions;
   readonly #timer: NodeJS.Timeout;
   #isChecking = false;
   #numQuiet = 0;
   #numTakenBefore = 0;
 
-  constructor(
-    { client, keys, log }: Pick<RunContext, 'client' | 'keys' | 'log'>,
-    options: QuietQueueOptions,
-  ) {
-    const { prefix, name } = keys.queue(options.queue);
+  constructor(client: RedisClient, keys: Keys, options: QuietQueueOptions) {
+    this.#client = client;
+    this.#keys = keys;
     this.#options = options;
-    this.#queue = new Queue(name, { prefix, connection: client });
-    this.#queue.on('error', ({ message }) => log.warn('queue_error', { reason: message }));
     this.#timer = setInterval(() => void this.check(), options.checkMs);
   }
 
@@ -52,13 +49,11 @@ export class QuietQueueWatch implements Disposable {
 
   [Symbol.dispose](): void {
     clearInterval(this.#timer);
-    void this.#queue.close().catch(() => undefined);
   }
 
   async #look(): Promise<void> {
-    const { hasRoom, numTaken, onStuck } = this.#options;
-    const counts = await this.#queue.getJobCounts('wait', 'prioritized');
-    const numWaiting = (counts.wait ?? 0) + (counts.prioritized ?? 0);
+    const { queue, hasRoom, numTaken, onStuck } = this.#options;
+    const numWaiting = await countWaiting(this.#client, this.#keys, queue);
     const isQuiet = numWaiting > 0 && hasRoom() && numTaken() === this.#numTakenBefore;
     this.#numTakenBefore = numTaken();
     this.#numQuiet = isQuiet ? this.#numQuiet + 1 : 0;

@@ -10,15 +10,15 @@ import type {
   RequestScripts,
 } from '../../shared/protocol/request-scripts.ts';
 import type { Log } from '../telemetry/log.ts';
-import type { RedisClient } from './connection.ts';
 import { EventLog, type LogEnd, readPublished } from './event-log.ts';
 import type { GenerationEvent, Generator, PublishedChoice } from './generation.ts';
 import type { LastTries } from './last-tries.ts';
 import { LogTrimmer } from './log-trimmer.ts';
 import { countLost } from './lost-workers.ts';
+import type { PatientRedis } from './patient-redis.ts';
 
 export interface RunContext {
-  readonly client: RedisClient;
+  readonly redis: PatientRedis;
   readonly keys: Keys;
   readonly scripts: RequestScripts;
   readonly generator: Generator;
@@ -142,9 +142,9 @@ export class RequestRun {
   }
 
   async #generate(claim: Claim, job: Job, eventLog: EventLog): Promise<LogEnd> {
-    const { client, keys, generator } = this.#context;
+    const { redis, keys, generator } = this.#context;
     this.#job = job;
-    const published = await readPublished(client, keys, job);
+    const published = await readPublished(redis, keys, job);
     if (this.#isLeaving) {
       await this.#giveBack(claim.epoch);
       return 'dropped';
@@ -232,19 +232,22 @@ export class RequestRun {
    * as well, as many more are wanted: it may have been with the wrong ones each time.
    */
   async #isPoisonous({ numClaims, job }: Claim): Promise<boolean> {
-    const { client, keys, maxClaims } = this.#context;
+    const { redis, keys, maxClaims, workerId } = this.#context;
     if (numClaims <= maxClaims) return false;
-    const claims = await client.lrange(keys.request(this.#id).claims, -numClaims, -2);
-    const { claimers, others } = await countLost(client, keys, decodeJob(job), claims);
+    const { claims } = keys.request(this.#id);
+    const made = await redis.ask((client) => client.lrange(claims, -numClaims, -2));
+    const query = { queue: decodeJob(job), claims: made, askedBy: workerId };
+    const { claimers, others } = await countLost(redis, keys, query);
     return claimers >= maxClaims + Math.min(others, maxClaims);
   }
 
   /** Every worker that took it died or gave nothing: it is answered, and kept for us to look at. */
   async #setAside(claim: Claim, eventLog: EventLog): Promise<LogEnd> {
-    const { client, keys, log } = this.#context;
-    const claims = await client.lrange(keys.request(this.#id).claims, 0, -1);
+    const { redis, keys, log } = this.#context;
+    const { claims: list } = keys.request(this.#id);
+    const claims = await redis.ask((client) => client.lrange(list, 0, -1));
     const evidence = JSON.stringify({ job: claim.job, nextSeq: claim.nextSeq, claims });
-    await client.hset(keys.setAside, this.#id, evidence);
+    await redis.ask((client) => client.hset(keys.setAside, this.#id, evidence));
     const numLost = claim.numClaims - 1;
     log.error('request_set_aside', { id: this.#id, num_lost: numLost });
     const message = `${numLost} workers were lost while they worked on this request`;

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { Keys } from '../../shared/protocol/keys.ts';
 import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
 import { connectRedis } from '../queue/connection.ts';
-import { retryingHost } from '../queue/retry.ts';
+import { PatientRedis } from '../queue/patient-redis.ts';
 import { createLog } from '../telemetry/log.ts';
 import { serveMetrics } from '../telemetry/metrics-server.ts';
 import { WebhookMetrics } from '../telemetry/webhook-metrics.ts';
@@ -32,7 +32,7 @@ async function main(): Promise<void> {
   }
   const keys = new Keys();
   await using redis = await connectRedis(config.redisUrl);
-  const host = retryingHost(redis.command, log);
+  const host = new PatientRedis(redis.command, log);
   const { isCluster } = redis;
   const scripts = new RequestScripts(host, keys, { isCluster, retentionMs: config.retentionMs });
   await using webhooks = await openWebhooks(config, { redis, keys, host, scripts, metrics, log });
