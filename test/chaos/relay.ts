@@ -6,6 +6,8 @@ export interface Relay extends AsyncDisposable {
   readonly port: number;
   /** Resets every connection that is open now. */
   cut(): void;
+  /** Passes nothing more on over the connections that are open now, and tells nobody. */
+  swallow(): void;
   /** Holds back what arrives within the next `ms`, in both directions, until they have passed. */
   delay(ms: number): void;
 }
@@ -13,10 +15,12 @@ export interface Relay extends AsyncDisposable {
 /** @param target port on loopback that connections are relayed to */
 export async function openRelay(target: number): Promise<Relay> {
   const sockets = new Set<Socket>();
+  const swallowed = new WeakSet<Socket>();
   let heldUntilMs = 0;
 
   function relay(from: Socket, to: Socket): void {
     from.on('data', (data) => {
+      if (swallowed.has(from)) return;
       const restMs = heldUntilMs - performance.now();
       if (restMs <= 0) {
         to.write(data);
@@ -30,7 +34,7 @@ export async function openRelay(target: number): Promise<Relay> {
     });
     from.on('close', () => {
       sockets.delete(from);
-      to.destroy();
+      if (!swallowed.has(from)) to.destroy();
     });
     from.on('error', () => to.destroy());
   }
@@ -55,6 +59,9 @@ export async function openRelay(target: number): Promise<Relay> {
   return {
     port: address.port,
     cut,
+    swallow() {
+      for (const socket of sockets) swallowed.add(socket);
+    },
     delay(ms) {
       heldUntilMs = Math.max(heldUntilMs, performance.now() + ms);
     },

@@ -1,4 +1,4 @@
-import { Cluster, Redis } from 'ioredis';
+import { Cluster, Redis, type RedisOptions } from 'ioredis';
 
 /** A connection to one Redis, or to the nodes of a cluster. */
 export type RedisClient = Redis | Cluster;
@@ -10,29 +10,40 @@ export interface RedisConnections extends AsyncDisposable {
   readonly isCluster: boolean;
 }
 
+/**
+ * A connection that owes an answer for so long is dead, though nobody said so: a machine that lost
+ * its power resets nothing. Longer than BullMQ's consumer waits for a job.
+ */
+const SILENT_MS = 5000;
+
+/** How often a subscriber, who may hear nothing for hours, is asked for an answer. */
+const PING_MS = 2000;
+
 const retryDelayMs = (numRetries: number): number => Math.min(50 * numRetries, 1000);
+
+const shared = { connectTimeout: 5000, socketTimeout: SILENT_MS } satisfies RedisOptions;
 
 /** A failover leaves us with a replica that refuses writes: find the new primary. */
 const reconnectOnError = (error: Error): 2 | false =>
   error.message.startsWith('READONLY') ? 2 : false;
 
-/** @throws {Error} naming the address when nothing answers there */
+/** @throws {Error} naming the address when nothing answers there, or nobody lets us in */
 export async function connectRedis(url: string): Promise<RedisConnections> {
   const command = await connectFirst(url);
   const isCluster = /cluster_enabled:1/.test(await command.info('cluster'));
   if (!isCluster) return connectionsOf(command, command.duplicate(), isCluster);
   command.disconnect();
-  const options = { clusterRetryStrategy: retryDelayMs };
+  const options = { clusterRetryStrategy: retryDelayMs, redisOptions: shared };
   return connectionsOf(new Cluster([url], options), new Cluster([url], options), isCluster);
 }
 
 async function connectFirst(url: string): Promise<Redis> {
   let isFirst = true;
   const command = new Redis(url, {
+    ...shared,
     maxRetriesPerRequest: null,
     enableAutoPipelining: true, // the writes of one step go out together
     lazyConnect: true,
-    connectTimeout: 5000,
     retryStrategy: (numRetries) => (isFirst ? null : retryDelayMs(numRetries)),
     reconnectOnError,
   });
@@ -44,13 +55,18 @@ async function connectFirst(url: string): Promise<Redis> {
   try {
     await command.connect();
   } catch (cause) {
-    const { host } = new URL(url);
-    const advice = 'start Redis there or set REDIS_URL';
-    throw new Error(`cannot reach Redis at ${host} (${reason}): ${advice}`, { cause });
+    throw new Error(refusalOf(new URL(url).host, reason), { cause });
   }
   command.off('error', note);
   isFirst = false;
   return command;
+}
+
+function refusalOf(host: string, reason: string): string {
+  const [code = ''] = reason.split(' ');
+  return code === 'NOAUTH' || code === 'WRONGPASS'
+    ? `Redis at ${host} wants another password (${code}): set REDIS_URL to redis://user:password@${host}`
+    : `cannot reach Redis at ${host} (${reason}): start Redis there or set REDIS_URL`;
 }
 
 function connectionsOf(
@@ -60,13 +76,23 @@ function connectionsOf(
 ): RedisConnections {
   // Reconnecting is theirs; what could not be done meanwhile is told by whoever asked for it.
   for (const client of [command, subscriber]) client.on('error', () => undefined);
+  const timer = setInterval(() => ping(subscriber), PING_MS);
   return {
     command,
     subscriber,
     isCluster,
     async [Symbol.asyncDispose]() {
+      clearInterval(timer);
       command.disconnect();
       subscriber.disconnect();
     },
   };
+}
+
+/** Makes a connection that is dead find that out. */
+function ping(client: RedisClient): void {
+  for (const node of client instanceof Cluster ? client.nodes() : [client]) {
+    // Where it is being connected anew, pings would pile up.
+    if (node.status === 'ready' || node.status === 'wait') node.ping().catch(() => undefined);
+  }
 }
