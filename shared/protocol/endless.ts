@@ -1,4 +1,4 @@
-import type { ContextPolicy } from './job.ts';
+import type { ContextPolicy, Job } from './job.ts';
 
 /** All sizes in tokens. */
 export type SinkPolicy = Extract<ContextPolicy, { type: 'sinks' }>;
@@ -20,9 +20,33 @@ export function contextTokens(policy: SinkPolicy): number {
 }
 
 /**
- * The latest output tokens of a choice that a worker must find in the log to go on byte for byte;
- * what came before them has no part in what follows. Under `stop` that is all of them.
+ * The latest output tokens of a choice that decide how its context goes on; what came before them
+ * has no part in it. Under `stop` that is all of them.
  */
 export function tokensToResume(policy: ContextPolicy): number {
   return policy.type === 'stop' ? Infinity : policy.windowTokens + renewalTokens(policy);
+}
+
+/** A character, up to four units of text where it is read from its middle. */
+const MAX_HALF_CHARACTER = 4;
+
+/** Tokens without text, such as special ones, behind which nobody looks for text held back. */
+const MAX_TEXTLESS_TOKENS = 65_536;
+
+/**
+ * Whether the end of a choice's output is all that a worker needs to go on byte for byte: its
+ * tokens for the context, its text for what a stop string that has begun, or half a character,
+ * holds back. What was held back where that end begins is shown in it, but by tokens before it.
+ *
+ * @param end `textLength` in characters (UTF-16 units) of visible text
+ */
+export function isEnoughToResume(
+  { contextPolicy, stop }: Pick<Job, 'contextPolicy' | 'stop'>,
+  end: { readonly numTokens: number; readonly textLength: number },
+): boolean {
+  const numTextless = end.numTokens - tokensToResume(contextPolicy);
+  if (numTextless < 0) return false;
+  const longestStop = Math.max(0, ...stop.map(({ length }) => length));
+  const minText = 2 * longestStop + MAX_HALF_CHARACTER;
+  return end.textLength >= minText || numTextless >= MAX_TEXTLESS_TOKENS;
 }

@@ -10,6 +10,8 @@ export interface ContextOptions {
   readonly publishedTokenIds: readonly TokenId[];
   /** Output tokens before the published ones that nobody remembers. */
   readonly numTrimmed: number;
+  /** Nothing follows, so that of its output only the count matters. */
+  readonly isOver?: boolean;
   readonly contextPolicy: ContextPolicy;
 }
 
@@ -32,11 +34,18 @@ export class Context {
   readonly #policy: SinkPolicy | null;
   readonly #numPromptTokens: number;
 
-  constructor({ promptTokenIds, publishedTokenIds, numTrimmed, contextPolicy }: ContextOptions) {
+  constructor({ promptTokenIds, contextPolicy, ...published }: ContextOptions) {
+    const { publishedTokenIds, numTrimmed, isOver = false } = published;
     this.#numPromptTokens = promptTokenIds.length;
     this.#policy =
       contextPolicy.type === 'stop' ? null : withSinksOf(contextPolicy, promptTokenIds);
     this.sinkWindow = this.#policy && toSinkWindow(this.#policy);
+    if (isOver) {
+      this.tokenIds = [...promptTokenIds];
+      this.numForgotten = numTrimmed + publishedTokenIds.length;
+      this.history = new TokenHistory([]);
+      return;
+    }
     const numTokens = promptTokenIds.length + numTrimmed + publishedTokenIds.length;
     this.numForgotten = this.#numForgottenOf(numTokens);
     const numSinks = this.sinkWindow?.numSinks ?? 0;

@@ -70,6 +70,7 @@ export class Generation {
       promptTokenIds,
       publishedTokenIds: published.tokenIds,
       numTrimmed: published.numTrimmed ?? 0,
+      isOver: published.finishReason !== null,
       contextPolicy,
       sampling: { ...sampling, seed: choiceSeed(sampling.seed, choice % n) },
       canSpeculate: this.#job.speculation === 'auto',

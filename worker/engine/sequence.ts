@@ -25,6 +25,8 @@ export interface SequenceOptions {
   readonly publishedTokenIds: readonly TokenId[];
   /** Output tokens before them that nobody remembers. */
   readonly numTrimmed: number;
+  /** Whether an earlier claim has published its end. */
+  readonly isOver?: boolean;
   readonly contextPolicy: ContextPolicy;
   readonly sampling: SamplingParams;
   /** Whether tokens may be drafted for it. */

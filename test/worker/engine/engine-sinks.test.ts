@@ -1,12 +1,18 @@
 import { describe, expect, it } from 'vitest';
 import type { TokenId } from '../../../shared/ids.ts';
-import { contextTokens } from '../../../shared/protocol/endless.ts';
+import { contextTokens, isEnoughToResume } from '../../../shared/protocol/endless.ts';
+import {
+  type GenerationEvent,
+  NOTHING_PUBLISHED,
+  type PublishedChoice,
+} from '../../../shared/protocol/generation.ts';
 import type { Job } from '../../../shared/protocol/job.ts';
 import {
   type ChoiceSoFar,
   EngineDriver,
   foldChoices,
   generate,
+  publishedOf,
 } from '../../support/engine-driver.ts';
 import { createTinyPair } from '../../support/model-pair.ts';
 import { integerFrom, seededRng } from '../../support/random.ts';
@@ -23,6 +29,52 @@ const words = (count: number, seed = 1): TokenId[] => {
 async function alone(job: Job): Promise<ChoiceSoFar> {
   return foldChoices(await generate(job), 1)[0]!;
 }
+
+describe('Engine.start of an endless request of two choices', () => {
+  it('goes on with one when the other is over and gone from the log', async () => {
+    const job = slidingJob({ n: 2, contextPolicy: sinks(4, 30), prompts: [words(9)] });
+    const over = { tokenIds: [], numTrimmed: 20, textLength: 40, hasEcho: false };
+    const published = [{ ...over, finishReason: 'stop' } as const, NOTHING_PUBLISHED];
+    const events = await generate({ ...job, maxTokens: 60 }, {}, published);
+
+    expect(foldChoices(events, 2)[1]?.tokenIds).toHaveLength(60);
+    expect(events.at(-1)).toMatchObject({ type: 'end', usage: { completionTokens: 20 + 60 } });
+  });
+});
+
+/** What a worker reads of a log that begins as late as it may. */
+function latestOf(events: readonly GenerationEvent[], job: Job): PublishedChoice {
+  const [whole] = publishedOf(events, 1);
+  let start = events.length;
+  let latest = publishedOf([], 1)[0]!;
+  while (start > 0 && !isEnoughToResume(job, { ...latest, numTokens: latest.tokenIds.length })) {
+    start -= 1;
+    latest = publishedOf(events.slice(start), 1)[0]!;
+  }
+  const numTrimmed = whole!.tokenIds.length - latest.tokenIds.length;
+  return { ...whole!, tokenIds: latest.tokenIds, numTrimmed };
+}
+
+describe('Engine.start of a text that holds back more than its context', () => {
+  it('goes on byte for byte in the middle of a stop string', async () => {
+    const plain = slidingJob({ contextPolicy: sinks(4, 2), prompts: [words(9)], maxTokens: 120 });
+    const { text } = await alone(plain);
+    const nearly = [80, 120].map((start) => `${text.slice(start, start + 39)}!`);
+    const job = { ...plain, stop: nearly };
+    const events = await generate(job);
+    const whole = foldChoices(events, 1)[0]!;
+    expect(whole.text).toBe(text);
+
+    let numShort = 0;
+    for (let end = 60; end < events.length - 1; end += 1) {
+      const published = latestOf(events.slice(0, end), job);
+      if (published.numTrimmed) numShort += 1;
+      const rest = foldChoices(await generate(job, {}, [published]), 1)[0]!;
+      expect(rest.text).toBe(text.slice(published.textLength));
+    }
+    expect(numShort).toBeGreaterThan(20);
+  });
+});
 
 describe('Engine under sinks', () => {
   it('equals stop while the window covers everything', async () => {
