@@ -60,7 +60,7 @@ const WALLS = [
     room: 'worker/webhooks',
     knows: 'neither engine nor model',
     never:
-      /^worker\/(?!webhooks\/|queue\/(connection|retry)\.ts|telemetry\/)|^(onnxruntime|node:worker_threads)/,
+      /^worker\/(?!webhooks\/|queue\/(connection|patient-redis)\.ts|telemetry\/)|^(onnxruntime|node:worker_threads)/,
   },
   {
     room: 'worker/thread',

@@ -36,6 +36,7 @@ export async function openTestCluster(): Promise<TestCluster> {
       await nodes[index]![Symbol.asyncDispose]();
       return async () => {
         nodes[index] = await openNode(join(dir, `${index}`), port);
+        await untilWhole(nodes);
       };
     },
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
@@ -64,7 +65,7 @@ function nodeOf(slot: number): number {
   );
 }
 
-/** Hands out the slots, lets the nodes meet, and waits until each knows of all. */
+/** Hands out the slots, and lets the nodes meet. */
 async function meet(nodes: readonly PrivateRedis[]): Promise<void> {
   const clients = nodes.map(({ url }) => new Redis(url));
   for (const [i, client] of clients.entries()) {
@@ -74,7 +75,14 @@ async function meet(nodes: readonly PrivateRedis[]): Promise<void> {
   for (const { port } of nodes.slice(1)) {
     await clients[0]?.call('CLUSTER', 'MEET', '127.0.0.1', port);
   }
-  for (const client of clients) {
+  for (const client of clients) client.disconnect();
+  await untilWhole(nodes);
+}
+
+/** Waits until each node knows of all, and that all serve. */
+async function untilWhole(nodes: readonly PrivateRedis[]): Promise<void> {
+  for (const { url } of nodes) {
+    const client = new Redis(url);
     while (!(await isWhole(client))) await new Promise((resolve) => setTimeout(resolve, 20));
     client.disconnect();
   }

@@ -21,7 +21,7 @@ export class PatientRedis implements ScriptHost {
     this.#log = log;
   }
 
-  /** @throws {Error} what Redis refuses for good, and when the connection was closed by ourselves */
+  /** @throws {Error} what Redis refuses for good; anything once we closed the connection */
   async ask<T>(call: (client: RedisClient) => Promise<T>): Promise<T> {
     for (;;) {
       try {
