@@ -57,8 +57,10 @@ const environmentSchema = z
     GRACE_MS: positiveInt.default(10_000),
     /** How long the log of an ended request can be read. */
     RETENTION_MS: positiveInt.default(3_600_000),
-    /** How long events of a running endless request can be read. */
+    /** How long events of a running endless request can be read, */
     LOG_RETENTION_MS: positiveInt.default(3_600_000),
+    /** and how many of them at most, in MiB: with log-probabilities a token takes two KiB. */
+    LOG_MAX_MIB: z.coerce.number().positive().default(64),
     METRICS_PORT: z.coerce.number().int().min(0).max(65_535).optional(),
     LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
   })
@@ -100,7 +102,7 @@ export function loadConfig(environment: NodeJS.ProcessEnv) {
     lock: { lockMs: env.LOCK_MS, stalledCheckMs: env.STALLED_CHECK_MS },
     graceMs: env.GRACE_MS,
     retentionMs: env.RETENTION_MS,
-    logRetentionMs: env.LOG_RETENTION_MS,
+    logLimits: { retentionMs: env.LOG_RETENTION_MS, maxLogLength: env.LOG_MAX_MIB * 2 ** 20 },
     metricsPort: env.METRICS_PORT ?? null,
     logLevel: env.LOG_LEVEL,
   } as const;

@@ -61,7 +61,7 @@ async function main(): Promise<void> {
     workerId,
     maxClaims: MAX_CLAIMS,
     lastTries: new LastTries(),
-    logRetentionMs: config.logRetentionMs,
+    logLimits: config.logLimits,
   };
   // Each takes as many as there are rows, so that batch jobs never keep an interactive one from
   // being taken.

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { RequestId } from '../ids.ts';
-import { FINISH_REASONS } from './event.ts';
 import type { Keys } from './keys.ts';
+import { type ChoiceProgress, choiceProgressSchema } from './progress.ts';
 import {
   APPEND,
   CANCEL,
@@ -86,6 +86,8 @@ export interface Write {
   readonly firstSeq: number;
   /** Encoded events. */
   readonly payloads: readonly string[];
+  /** Encoded, as it is with these events; absent where the whole log tells. */
+  readonly progress?: string;
 }
 
 export interface LastWrite extends Write {
@@ -99,29 +101,25 @@ export interface CreateOptions {
   readonly isNotified?: boolean;
 }
 
-const trimmedChoiceSchema = z.object({
-  numTokens: z.int().nonnegative(),
-  textLength: z.int().nonnegative(),
-  hasEcho: z.boolean(),
-  finishReason: z.enum(FINISH_REASONS).nullable(),
-});
-
-/** How far a choice had come where its log was cut. */
-export type TrimmedChoice = z.infer<typeof trimmedChoiceSchema>;
-
-/** @param text field `trimmed` of the state */
-export function decodeTrimmed(text: string): TrimmedChoice[] {
-  return z.array(trimmedChoiceSchema).parse(JSON.parse(text));
+/** @param text field `trimmed` of the state: how far each choice had come where its log was cut */
+export function decodeTrimmed(text: string): ChoiceProgress[] {
+  return z.array(choiceProgressSchema).parse(JSON.parse(text));
 }
 
-export interface Trim {
-  readonly epoch: number;
+export interface Cut {
   /** Of the first event that stays. */
   readonly seq: number;
   /** Its id, or one between it and the event before. */
   readonly firstKept: string;
   /** [numChoices] */
-  readonly choices: readonly TrimmedChoice[];
+  readonly choices: readonly ChoiceProgress[];
+}
+
+export interface Trim {
+  readonly epoch: number;
+  /** Encoded. */
+  readonly marks: string;
+  readonly cut: Cut | null;
 }
 
 export interface RequestScriptsOptions {
@@ -180,9 +178,12 @@ export class RequestScripts {
     return z.int().parse(await runScript(this.#host, LEAVE, [state], []));
   }
 
-  async append(id: RequestId, { epoch, firstSeq, payloads }: Write): Promise<WriteReply> {
+  async append(
+    id: RequestId,
+    { epoch, firstSeq, payloads, progress = '' }: Write,
+  ): Promise<WriteReply> {
     const { state, log, events } = this.#keys.request(id);
-    const args = [epoch, firstSeq, this.#publish, ...payloads];
+    const args = [epoch, firstSeq, this.#publish, progress, ...payloads];
     return writeReplySchema.parse(await runScript(this.#host, APPEND, [state, log, events], args));
   }
 
@@ -208,10 +209,11 @@ export class RequestScripts {
     return z.enum(['ended', 'asked', 'unknown']).parse(reply);
   }
 
-  /** Cuts the log of a running request before an event. @returns whether it did */
-  async trim(id: RequestId, { epoch, seq, firstKept, choices }: Trim): Promise<boolean> {
+  /** Keeps the marks of a running request and cuts its log. @returns whether it was cut */
+  async trim(id: RequestId, { epoch, marks, cut }: Trim): Promise<boolean> {
     const { state, log } = this.#keys.request(id);
-    const args = [epoch, seq, firstKept, JSON.stringify(choices)];
+    const { seq, firstKept, choices } = cut ?? { seq: 0, firstKept: '', choices: [] };
+    const args = [epoch, marks, seq, firstKept, JSON.stringify(choices)];
     return (await runScript(this.#host, TRIM, [state, log], args)) === 1;
   }
 

@@ -17,6 +17,8 @@
  * | createdMs  | by the clock of Redis, as are `startedMs` (first claim) and `endedMs`           |
  * | notify     | channel that is told of new entries of the outbox; empty to write none          |
  * | left       | readers that went away                                                        |
+ * | progress   | of an endless request: how far it has come with the last event, as JSON       |
+ * | marks      | places at which its log may be cut later, as JSON                             |
  * | trimmedTo  | seq of the first event that the log still holds; absent while it holds all      |
  * | trimmed    | how far each choice had come there, as JSON                                   |
  * | keepMs     | ms to keep it at least after its end                                          |
@@ -136,8 +138,8 @@ return {'claimed', epoch, tonumber(state[2]), claims, state[5], state[6], starte
  * Adds events to the log and tells those who listen. Sent again after a lost reply, it writes
  * nothing twice: what is already there is passed over.
  *
- * KEYS state, log, events channel. ARGV epoch, seq of the first event, PUBLISH or SPUBLISH,
- * events...
+ * KEYS state, log, events channel. ARGV epoch, seq of the first event, PUBLISH or SPUBLISH, how far
+ * the request has come with these events or empty, events...
  * @returns `ok`, next seq, cancel; or why it was refused: `fenced` (a later claim writes now),
  *   `ended`, `unknown`, `gap` (Redis has lost what this writer wrote)
  */
@@ -149,29 +151,35 @@ local epoch, firstSeq = tonumber(ARGV[1]), tonumber(ARGV[2])
 local refusal = fence(state, epoch, firstSeq)
 if refusal then return {refusal, 0, ''} end
 local nextSeq = tonumber(state[3])
-for i = 4 + nextSeq - firstSeq, #ARGV do
+for i = 5 + nextSeq - firstSeq, #ARGV do
   write(KEYS[2], KEYS[3], ARGV[3], epoch, nextSeq, ARGV[i])
   nextSeq = nextSeq + 1
 end
-redis.call('HSET', KEYS[1], 'nextSeq', nextSeq)
+if nextSeq > tonumber(state[3]) then
+  redis.call('HSET', KEYS[1], 'nextSeq', nextSeq)
+  if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], 'progress', ARGV[4]) end
+end
 return {'ok', nextSeq, state[4]}`,
 };
 
 /**
- * Cuts the log of a request that runs, and keeps what has to be known of the part that goes.
+ * Keeps the places at which the log of a request that runs may be cut later, and cuts it at one
+ * that was kept before, with what has to be known of the part that goes.
  *
- * KEYS state, log. ARGV epoch, seq and id of the first event that stays, JSON of its choices there.
- * @returns 1, or 0 when this writer may not or that part is gone already
+ * KEYS state, log. ARGV epoch, JSON of the places, seq (0 to cut nothing) and id of the first event
+ * that stays, JSON of its choices there.
+ * @returns 1 when it was cut, or 0: also when this writer may not or that part is gone already
  */
 export const TRIM: Script = {
   name: 'trim',
   lua: `
 local state = redis.call('HMGET', KEYS[1], 'status', 'epoch', 'nextSeq', 'trimmedTo')
-local seq = tonumber(ARGV[2])
+local seq = tonumber(ARGV[3])
 if state[1] ~= 'running' or state[2] ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'marks', ARGV[2])
 if seq <= tonumber(state[4] or 0) or seq > tonumber(state[3]) then return 0 end
-redis.call('HSET', KEYS[1], 'trimmedTo', seq, 'trimmed', ARGV[4])
-redis.call('XTRIM', KEYS[2], 'MINID', ARGV[3])
+redis.call('HSET', KEYS[1], 'trimmedTo', seq, 'trimmed', ARGV[5])
+redis.call('XTRIM', KEYS[2], 'MINID', ARGV[4])
 return 1`,
 };
 

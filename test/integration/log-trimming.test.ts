@@ -6,9 +6,9 @@ import { type EventId, encodeEvent, type RequestEvent } from '../../shared/proto
 import { encodeJob, type Job } from '../../shared/protocol/job.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
 import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
-import { readPublished } from '../../worker/queue/event-log.ts';
 import { LogTrimmer } from '../../worker/queue/log-trimmer.ts';
 import { PatientRedis } from '../../worker/queue/patient-redis.ts';
+import { readPublished } from '../../worker/queue/published.ts';
 import { createLog } from '../../worker/telemetry/log.ts';
 import { jobOf } from '../support/jobs.ts';
 import { openTestRedis, type TestRedis } from '../support/redis.ts';
@@ -17,6 +17,7 @@ import { openTestWorker } from '../support/workers.ts';
 
 const keys = new Keys();
 const RETENTION_MS = 6000;
+const limits = { retentionMs: RETENTION_MS, maxLogLength: 100_000 };
 const contextPolicy = { type: 'sinks', sinkTokens: 4, windowTokens: 1 } as const;
 const numNeeded = tokensToResume(contextPolicy);
 let redis: TestRedis;
@@ -57,19 +58,12 @@ class Writer {
     const claim = await scripts.claim(id, 'w', 2);
     if (claim.type !== 'claimed') throw new Error(claim.type);
     const published = await readPublished(patient, keys, this.#job);
-    const [choice] = published;
+    const [choice] = published.choices;
     this.#nextSeq = claim.nextSeq;
     this.#epoch = claim.epoch;
     this.#numTokens = (choice?.numTrimmed ?? 0) + (choice?.tokenIds.length ?? 0);
-    this.#trimmer = new LogTrimmer(scripts, {
-      id,
-      epoch: claim.epoch,
-      nextSeq: claim.nextSeq,
-      contextPolicy,
-      published,
-      retentionMs: RETENTION_MS,
-      now: () => this.nowMs,
-    });
+    const options = { id, epoch: claim.epoch, job: this.#job, now: () => this.nowMs, ...limits };
+    this.#trimmer = new LogTrimmer(scripts, options, published);
   }
 
   /** Says so many tokens, one every `everyMs`. */
@@ -85,12 +79,14 @@ class Writer {
         logprobs: null,
         finishReason: null,
       };
-      const write = { epoch: this.#epoch, firstSeq: this.#nextSeq, payloads: [encodeEvent(event)] };
+      const payloads = [encodeEvent(event)];
+      const progress = this.#trimmer!.addEvents([event], payloads);
+      const write = { epoch: this.#epoch, firstSeq: this.#nextSeq, payloads, progress };
       const reply = await scripts.append(this.#job.id, write);
       expect(reply.type).toBe('ok');
       this.#nextSeq = reply.nextSeq;
       this.#numTokens += 1;
-      await this.#trimmer?.addWritten([event], reply.nextSeq);
+      await this.#trimmer!.trim(reply.nextSeq);
     }
   }
 }
@@ -122,7 +118,35 @@ describe('the log of an endless request', () => {
     const kept = await keptSeqs(job.id);
     expect(kept).toEqual(range(kept[0]!, 200));
     expect(kept.length).toBeGreaterThanOrEqual(60);
-    expect(kept.length).toBeLessThanOrEqual(62);
+    expect(kept.length).toBeLessThanOrEqual(63); // and a twentieth
+  });
+
+  it('loses it just so when it changes hands more often than that', async () => {
+    const job = endlessJob();
+    const writer = await writerOf(job);
+    for (let claim = 0; claim < 100; claim += 1) {
+      await writer.say(2, 100);
+      await writer.claim();
+    }
+
+    const kept = await keptSeqs(job.id);
+    expect(kept).toEqual(range(kept[0]!, 200));
+    expect(kept.length).toBeGreaterThanOrEqual(60);
+    expect(kept.length).toBeLessThanOrEqual(64);
+  });
+
+  it('loses what is too much, however young', async () => {
+    const job = endlessJob();
+    const writer = await writerOf(job);
+    for (let claim = 0; claim < 30; claim += 1) {
+      await writer.say(100, 0);
+      await writer.claim();
+    }
+
+    const entries = await redis.client.xrange(keys.request(job.id).log, '-', '+');
+    const length = entries.reduce((sum, [, fields]) => sum + (fields[1]?.length ?? 0), 0);
+    expect(length).toBeGreaterThanOrEqual(limits.maxLogLength);
+    expect(length).toBeLessThan(limits.maxLogLength * 1.06);
   });
 
   it('keeps what a worker needs to take over, however old', async () => {
@@ -137,7 +161,7 @@ describe('the log of an endless request', () => {
     const writer = await writerOf(job);
     await writer.say(50, RETENTION_MS);
     await writer.claim();
-    const [choice] = await readPublished(patient, keys, job);
+    const [choice] = (await readPublished(patient, keys, job)).choices;
     expect(choice).toMatchObject({
       numTrimmed: 50 - numNeeded,
       tokenIds: range(50 - numNeeded, 50),
@@ -149,7 +173,7 @@ describe('the log of an endless request', () => {
 
     await writer.say(30, RETENTION_MS);
     expect(await keptSeqs(job.id)).toEqual(range(80 - numNeeded, 80));
-    const [later] = await readPublished(patient, keys, job);
+    const [later] = (await readPublished(patient, keys, job)).choices;
     expect(later).toMatchObject({
       numTrimmed: 80 - numNeeded,
       tokenIds: range(80 - numNeeded, 80),
@@ -160,11 +184,14 @@ describe('the log of an endless request', () => {
     const job = endlessJob();
     const writer = await writerOf(job);
     await writer.say(20, 1);
-    const trim = { seq: 5, firstKept: '1-5', choices: [] };
-    expect(await scripts.trim(job.id, { ...trim, epoch: 1 })).toBe(true);
-    expect(await scripts.trim(job.id, { ...trim, epoch: 1, seq: 3, firstKept: '1-3' })).toBe(false);
+    const trimBefore = (seq: number) => {
+      const cut = { seq, firstKept: `1-${seq}`, choices: [] };
+      return scripts.trim(job.id, { epoch: 1, marks: '[]', cut });
+    };
+    expect(await trimBefore(5)).toBe(true);
+    expect(await trimBefore(3)).toBe(false);
     await writer.claim();
-    expect(await scripts.trim(job.id, { ...trim, epoch: 1, seq: 9, firstKept: '1-9' })).toBe(false);
+    expect(await trimBefore(9)).toBe(false);
 
     expect(await keptSeqs(job.id)).toEqual(range(5, 20));
     expect(await redis.client.hget(keys.request(job.id).state, 'trimmedTo')).toBe('5');
@@ -201,7 +228,7 @@ describe('a reader of a log that was cut', () => {
 describe('take-over of a request whose log was cut', () => {
   it('goes on at the next position', async () => {
     const dying = new ScriptedGenerator('by-hand');
-    const options = { logRetentionMs: 1 };
+    const options = { logLimits: { retentionMs: 1, maxLogLength: 2 ** 20 } };
     const killed = await openTestWorker(redis.url, dying, { workerId: 'killed', ...options });
     const job = jobOf({ contextPolicy, maxTokens: 100_000 });
     await scripts.create(job.id, encodeJob(job));

@@ -9,6 +9,7 @@ import { connectRedis } from '../../worker/queue/connection.ts';
 import { Consumer, type ConsumerOptions } from '../../worker/queue/consumer.ts';
 import type { Generator } from '../../worker/queue/generation.ts';
 import { LastTries } from '../../worker/queue/last-tries.ts';
+import type { LogLimits } from '../../worker/queue/log-trimmer.ts';
 import { PatientRedis } from '../../worker/queue/patient-redis.ts';
 import { createLog } from '../../worker/telemetry/log.ts';
 import type { TestRedis } from './redis.ts';
@@ -24,6 +25,8 @@ export interface TestWorker extends AsyncDisposable {
   kill(): void;
 }
 
+const HOUR: LogLimits = { retentionMs: 3_600_000, maxLogLength: 2 ** 26 };
+
 export const testQueue = { model: 'scripted', fingerprint: 'fp' };
 
 /** A worker with a generator of the test's, in this process; `jobOf()` goes to its queue. */
@@ -32,7 +35,7 @@ export async function openTestWorker(
   generator: Generator,
   overrides: Partial<ConsumerOptions> & {
     readonly workerId?: string;
-    readonly logRetentionMs?: number;
+    readonly logLimits?: LogLimits;
   } = {},
 ): Promise<TestWorker> {
   const redis = await connectRedis(url);
@@ -43,7 +46,7 @@ export async function openTestWorker(
     isCluster: redis.isCluster,
     retentionMs: 60_000,
   });
-  const { workerId = 'worker', logRetentionMs = 3_600_000, ...rest } = overrides;
+  const { workerId = 'worker', logLimits = HOUR, ...rest } = overrides;
   const consumer = new Consumer(
     {
       queue: testQueue,
@@ -64,7 +67,7 @@ export async function openTestWorker(
       workerId,
       maxClaims: 3,
       lastTries: new LastTries(),
-      logRetentionMs,
+      logLimits,
     },
   );
   const shutdown = new AbortController();

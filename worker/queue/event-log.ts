@@ -1,25 +1,12 @@
-import type { RequestId, TokenId } from '../../shared/ids.ts';
-import {
-  decodeEvent,
-  type EchoEvent,
-  encodeEvent,
-  type FinishReason,
-  type RequestEvent,
-  type TokensEvent,
-} from '../../shared/protocol/event.ts';
+import type { RequestId } from '../../shared/ids.ts';
+import { encodeEvent, type RequestEvent } from '../../shared/protocol/event.ts';
 import { mergeEvents } from '../../shared/protocol/event-merge.ts';
-import { type Job, numChoices } from '../../shared/protocol/job.ts';
-import type { Keys } from '../../shared/protocol/keys.ts';
-import {
-  type CancelReason,
-  decodeTrimmed,
-  type EndStatus,
-  type RequestScripts,
-  type TrimmedChoice,
-  type WriteReply,
+import type {
+  EndStatus,
+  RequestScripts,
+  Write,
+  WriteReply,
 } from '../../shared/protocol/request-scripts.ts';
-import type { PublishedChoice } from './generation.ts';
-import type { PatientRedis } from './patient-redis.ts';
 
 /** Steps that follow each other faster than this share an entry of the log. */
 const MIN_INTERVAL_MS = 5;
@@ -31,11 +18,14 @@ export interface EventLogOptions {
   readonly id: RequestId;
   readonly epoch: number;
   readonly nextSeq: number;
-  readonly onCancel: (reason: CancelReason) => void;
 }
 
-/** Is told what the log has come to hold. */
-export type OnWritten = (events: readonly RequestEvent[], nextSeq: number) => Promise<void>;
+/** Follows what is written to a log before its last event. */
+export interface LogWatch {
+  /** @returns how far the request has come with the events, encoded, where that is to be kept */
+  beforeWrite(events: readonly RequestEvent[], payloads: readonly string[]): string | undefined;
+  afterWrite(reply: WriteReply): Promise<void>;
+}
 
 interface Ending {
   readonly status: EndStatus;
@@ -53,7 +43,7 @@ export class EventLog {
   readonly #end: (end: LogEnd) => void;
   readonly #fail: (error: unknown) => void;
   /** Set once it is known what the log holds. */
-  onWritten: OnWritten | null = null;
+  watch: LogWatch | null = null;
   #nextSeq: number;
   #pending: RequestEvent[] = [];
   #ending: Ending | null = null;
@@ -118,79 +108,28 @@ export class EventLog {
 
   async #writePending(): Promise<void> {
     const ending = this.#ending;
-    const { id, epoch, onCancel } = this.#options;
     const events = this.#pending;
-    const write = { epoch, firstSeq: this.#nextSeq, payloads: events.map(encodeEvent) };
+    const payloads = events.map(encodeEvent);
+    const write = { epoch: this.#options.epoch, firstSeq: this.#nextSeq, payloads };
     this.#pending = [];
-    const reply =
-      ending === null
-        ? await this.#scripts.append(id, write)
-        : await this.#scripts.finish(id, { ...write, ...ending });
+    const reply = await this.#send(events, write, ending);
     if (reply.type !== 'ok' || ending !== null) {
       this.#hasEnded = true;
       this.#end(reply.type === 'ok' ? 'finished' : reply.type);
       return;
     }
     this.#nextSeq = reply.nextSeq;
-    if (reply.cancel !== null) onCancel(reply.cancel);
-    await this.onWritten?.(events, reply.nextSeq);
+    await this.watch?.afterWrite(reply);
+  }
+
+  #send(events: readonly RequestEvent[], write: Write, ending: Ending | null): Promise<WriteReply> {
+    const { id } = this.#options;
+    if (ending !== null) return this.#scripts.finish(id, { ...write, ...ending });
+    const progress = this.watch?.beforeWrite(events, write.payloads);
+    return this.#scripts.append(id, progress === undefined ? write : { ...write, progress });
   }
 }
 
 function delay(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-const PAGE_SIZE = 500;
-
-/** How far each choice of a request has come, by what its log holds. @returns [numChoices] */
-export async function readPublished(
-  redis: PatientRedis,
-  keys: Keys,
-  job: Job,
-): Promise<PublishedChoice[]> {
-  const { state, log } = keys.request(job.id);
-  const trimmed = decodeTrimmed(
-    (await redis.ask((client) => client.hget(state, 'trimmed'))) ?? '[]',
-  );
-  const choices = Array.from(
-    { length: numChoices(job) },
-    (_, choice) => new ChoiceProgress(trimmed[choice]),
-  );
-  for (let start = '-'; ; ) {
-    const entries = await redis.ask((client) => client.xrange(log, start, '+', 'COUNT', PAGE_SIZE));
-    for (const [, fields] of entries) {
-      const event = decodeEvent(fields[1] ?? '');
-      if (event.type === 'echo' || event.type === 'tokens') choices[event.choice]?.take(event);
-    }
-    const last = entries.at(-1);
-    if (last === undefined || entries.length < PAGE_SIZE) return choices;
-    start = `(${last[0]}`;
-  }
-}
-
-class ChoiceProgress implements PublishedChoice {
-  readonly tokenIds: TokenId[] = [];
-  readonly numTrimmed: number;
-  textLength: number;
-  hasEcho: boolean;
-  finishReason: FinishReason | null;
-
-  /** @param trimmed how far it had come where the log begins; absent for a whole log */
-  constructor(trimmed?: TrimmedChoice) {
-    this.numTrimmed = trimmed?.numTokens ?? 0;
-    this.textLength = trimmed?.textLength ?? 0;
-    this.hasEcho = trimmed?.hasEcho ?? false;
-    this.finishReason = trimmed?.finishReason ?? null;
-  }
-
-  take(event: EchoEvent | TokensEvent): void {
-    if (event.type === 'echo') {
-      this.hasEcho = true;
-      return;
-    }
-    for (const tokenId of event.tokenIds) this.tokenIds.push(tokenId);
-    this.textLength += event.text.length;
-    this.finishReason = event.finishReason;
-  }
 }

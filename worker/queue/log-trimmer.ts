@@ -1,97 +1,135 @@
 import type { RequestId } from '../../shared/ids.ts';
-import { tokensToResume } from '../../shared/protocol/endless.ts';
+import { isEnoughToResume, tokensToResume } from '../../shared/protocol/endless.ts';
 import { encodeEventId, type RequestEvent } from '../../shared/protocol/event.ts';
-import type { PublishedChoice } from '../../shared/protocol/generation.ts';
 import type { Job } from '../../shared/protocol/job.ts';
-import type { RequestScripts, TrimmedChoice } from '../../shared/protocol/request-scripts.ts';
+import {
+  type ChoiceProgress,
+  encodeMarks,
+  encodeProgress,
+  type Mark,
+  type Progress,
+} from '../../shared/protocol/progress.ts';
+import type { RequestScripts } from '../../shared/protocol/request-scripts.ts';
+import type { Published } from './published.ts';
 
-/** A place in the log, when it was reached, and how far each choice had come there. */
-interface Mark {
-  readonly atMs: number;
-  readonly seq: number;
-  readonly choices: readonly TrimmedChoice[];
+/** What of the log of an endless request stays. */
+export interface LogLimits {
+  /** Events younger than this stay, */
+  readonly retentionMs: number;
+  /** unless the log grows longer than this, in characters of its events. */
+  readonly maxLogLength: number;
 }
 
-export interface LogTrimmerOptions {
+export interface LogTrimmerOptions extends LogLimits {
   readonly id: RequestId;
   readonly epoch: number;
-  /** Length of the log when the request was claimed. */
-  readonly nextSeq: number;
-  readonly contextPolicy: Job['contextPolicy'];
-  /** What the log held then. */
-  readonly published: readonly PublishedChoice[];
-  /** Events younger than this stay. */
-  readonly retentionMs: number;
+  readonly job: Pick<Job, 'contextPolicy' | 'stop'>;
   readonly now: () => number;
 }
 
-/** Places noted within the retention: the log is longer than it by a part of this at most. */
-const NUM_MARKS = 60;
+/** Places noted within each limit: the log exceeds it by a part of this at most. */
+const NUM_MARKS = 20;
 
 /**
- * Cuts the log of an endless request behind its readers: what is older than the retention goes,
- * unless a worker that takes over would need it.
+ * Cuts the log of an endless request behind its readers: what is older than the retention or too
+ * much goes, unless a worker that takes over would need it.
  *
- * Ids of events say nothing of time, so places of the log are noted as they are reached.
+ * How far the request has come is written with its events, and places of the log are kept in its
+ * state as they are reached, so that it is cut however often it changes hands.
  */
 export class LogTrimmer {
   readonly #scripts: RequestScripts;
   readonly #options: LogTrimmerOptions;
-  readonly #choices: TrimmedChoice[];
-  #marks: Mark[]; // oldest first
+  #progress: Progress;
+  #marks: readonly Mark[]; // oldest first
 
-  constructor(scripts: RequestScripts, options: LogTrimmerOptions) {
+  constructor(scripts: RequestScripts, options: LogTrimmerOptions, published: Published) {
     this.#scripts = scripts;
     this.#options = options;
-    this.#choices = options.published.map(({ tokenIds, numTrimmed = 0, ...choice }) => ({
+    this.#progress = progressOf(published);
+    this.#marks = published.marks;
+  }
+
+  /** @returns how far the request has come with events that are about to be written, encoded */
+  addEvents(events: readonly RequestEvent[], payloads: readonly string[]): string {
+    const choices = [...this.#progress.choices];
+    for (const event of events) {
+      if (event.type !== 'echo' && event.type !== 'tokens') continue;
+      const choice = choices[event.choice];
+      if (choice !== undefined) choices[event.choice] = progressAfter(choice, event);
+    }
+    const length = payloads.reduce((sum, payload) => sum + payload.length, 0);
+    this.#progress = { logLength: this.#progress.logLength + length, choices };
+    return encodeProgress(this.#progress);
+  }
+
+  /** Takes note of how far the log has come, and cuts it, where that is due. */
+  async trim(nextSeq: number): Promise<void> {
+    const { id, epoch, now } = this.#options;
+    if (!this.#isMarkDue()) return;
+    const mark = { atMs: now(), epoch, seq: nextSeq, progress: this.#progress };
+    const cut = this.#marks.findLast((each) => this.#canCutAt(each));
+    this.#marks = [...this.#marks.filter(({ seq }) => seq > (cut?.seq ?? 0)), mark];
+    await this.#scripts.trim(id, {
+      epoch,
+      marks: encodeMarks(this.#marks),
+      cut: cut
+        ? { seq: cut.seq, firstKept: encodeEventId(cut), choices: cut.progress.choices }
+        : null,
+    });
+  }
+
+  #isMarkDue(): boolean {
+    const last = this.#marks.at(-1);
+    if (last === undefined) return true;
+    const { now, retentionMs, maxLogLength, job } = this.#options;
+    const numTokens = numTokensOf(this.#progress) - numTokensOf(last.progress);
+    if (numTokens < tokensToResume(job.contextPolicy) / NUM_MARKS) return false;
+    const length = this.#progress.logLength - last.progress.logLength;
+    return now() - last.atMs >= retentionMs / NUM_MARKS || length >= maxLogLength / NUM_MARKS;
+  }
+
+  #canCutAt({ atMs, progress }: Mark): boolean {
+    const { now, retentionMs, maxLogLength, job } = this.#options;
+    const isOld = now() - atMs >= retentionMs;
+    const isFar = this.#progress.logLength - progress.logLength >= maxLogLength;
+    if (!isOld && !isFar) return false;
+    return this.#progress.choices.every(({ numTokens, textLength, finishReason }, i) => {
+      const before = progress.choices[i]!;
+      const end = {
+        numTokens: numTokens - before.numTokens,
+        textLength: textLength - before.textLength,
+      };
+      return finishReason !== null || isEnoughToResume(job, end);
+    });
+  }
+}
+
+function progressOf({ choices, logLength }: Published): Progress {
+  return {
+    logLength,
+    choices: choices.map(({ tokenIds, numTrimmed = 0, ...choice }) => ({
       numTokens: numTrimmed + tokenIds.length,
       textLength: choice.textLength,
       hasEcho: choice.hasEcho,
       finishReason: choice.finishReason,
-    }));
-    this.#marks = [this.#markAt(options.nextSeq)];
-  }
+    })),
+  };
+}
 
-  /** Takes note of what was written, and cuts the log where it is due. */
-  async addWritten(events: readonly RequestEvent[], nextSeq: number): Promise<void> {
-    for (const event of events) this.#take(event);
-    const { now, retentionMs } = this.#options;
-    const lastMs = this.#marks.at(-1)?.atMs ?? 0;
-    if (now() - lastMs < retentionMs / NUM_MARKS) return;
-    this.#marks.push(this.#markAt(nextSeq));
-    const mark = this.#marks.findLast((each) => this.#isDue(each));
-    if (mark === undefined) return;
-    this.#marks = this.#marks.filter(({ seq }) => seq > mark.seq);
-    const { id, epoch } = this.#options;
-    const firstKept = encodeEventId({ epoch, seq: mark.seq });
-    await this.#scripts.trim(id, { epoch, seq: mark.seq, firstKept, choices: mark.choices });
-  }
+function progressAfter(
+  choice: ChoiceProgress,
+  event: Extract<RequestEvent, { type: 'echo' | 'tokens' }>,
+): ChoiceProgress {
+  if (event.type === 'echo') return { ...choice, hasEcho: true };
+  return {
+    ...choice,
+    numTokens: choice.numTokens + event.tokenIds.length,
+    textLength: choice.textLength + event.text.length,
+    finishReason: event.finishReason,
+  };
+}
 
-  #take(event: RequestEvent): void {
-    if (event.type !== 'echo' && event.type !== 'tokens') return;
-    const choice = this.#choices[event.choice];
-    if (choice === undefined) return;
-    this.#choices[event.choice] =
-      event.type === 'echo'
-        ? { ...choice, hasEcho: true }
-        : {
-            ...choice,
-            numTokens: choice.numTokens + event.tokenIds.length,
-            textLength: choice.textLength + event.text.length,
-            finishReason: event.finishReason,
-          };
-  }
-
-  #markAt(seq: number): Mark {
-    return { atMs: this.#options.now(), seq, choices: [...this.#choices] };
-  }
-
-  #isDue({ atMs, seq, choices }: Mark): boolean {
-    const { now, retentionMs, contextPolicy } = this.#options;
-    if (seq === 0 || now() - atMs < retentionMs) return false;
-    return this.#choices.every(
-      ({ numTokens, finishReason }, i) =>
-        finishReason !== null || numTokens - choices[i]!.numTokens >= tokensToResume(contextPolicy),
-    );
-  }
+function numTokensOf({ choices }: Progress): number {
+  return choices.reduce((sum, { numTokens }) => sum + numTokens, 0);
 }

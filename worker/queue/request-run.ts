@@ -10,12 +10,13 @@ import type {
   RequestScripts,
 } from '../../shared/protocol/request-scripts.ts';
 import type { Log } from '../telemetry/log.ts';
-import { EventLog, type LogEnd, readPublished } from './event-log.ts';
+import { EventLog, type LogEnd, type LogWatch } from './event-log.ts';
 import type { GenerationEvent, Generator, PublishedChoice } from './generation.ts';
 import type { LastTries } from './last-tries.ts';
-import { LogTrimmer } from './log-trimmer.ts';
+import { type LogLimits, LogTrimmer } from './log-trimmer.ts';
 import { countLost } from './lost-workers.ts';
 import type { PatientRedis } from './patient-redis.ts';
+import { type Published, readPublished } from './published.ts';
 
 export interface RunContext {
   readonly redis: PatientRedis;
@@ -28,8 +29,7 @@ export interface RunContext {
   readonly maxClaims: number;
   /** Those for which the next one would be the last are tried in turn. */
   readonly lastTries: LastTries;
-  /** Events of endless requests that are older than this may go. */
-  readonly logRetentionMs: number;
+  readonly logLimits: LogLimits;
 }
 
 /** `released`: another worker is to claim it. `over`: nothing is left to do here. */
@@ -126,7 +126,6 @@ export class RequestRun {
       id: this.#id,
       epoch,
       nextSeq,
-      onCancel: (reason) => this.cancel(reason),
     });
     this.#current = { epoch, eventLog };
     if (await this.#isPoisonous(claim)) return this.#setAside(claim, eventLog);
@@ -149,9 +148,9 @@ export class RequestRun {
       await this.#giveBack(claim.epoch);
       return 'dropped';
     }
-    for (const choice of published) this.#noteEnd(choice);
-    this.#watchLog(claim, job, published, eventLog);
-    generator.start(job, published, (events) => this.#take(events, claim, eventLog));
+    for (const choice of published.choices) this.#noteEnd(choice);
+    eventLog.watch = this.#watchOf(claim, job, published);
+    generator.start(job, published.choices, (events) => this.#take(events, claim, eventLog));
     if (claim.cancel !== null) this.cancel(claim.cancel);
     const clearDeadline = this.#watchDeadline(job);
     try {
@@ -170,24 +169,21 @@ export class RequestRun {
   }
 
   /**
-   * Ends the request's try when it has come further, and lets the log of an endless one be cut as
-   * it grows.
+   * Ends the request's try when it has come further, hears of cancels, and lets the log of an
+   * endless one be cut as it grows.
    */
-  #watchLog(
-    { epoch, nextSeq }: Claim,
-    { contextPolicy }: Job,
-    published: readonly PublishedChoice[],
-    eventLog: EventLog,
-  ): void {
-    const { scripts, logRetentionMs: retentionMs } = this.#context;
-    const rest = { contextPolicy, published, retentionMs, now: Date.now };
-    const trimmer =
-      contextPolicy.type === 'sinks'
-        ? new LogTrimmer(scripts, { id: this.#id, epoch, nextSeq, ...rest })
-        : null;
-    eventLog.onWritten = async (events, seq) => {
-      if (seq - nextSeq >= MIN_PROGRESS) this.#endTry();
-      await trimmer?.addWritten(events, seq);
+  #watchOf({ epoch, nextSeq }: Claim, job: Job, published: Published): LogWatch {
+    const { scripts, logLimits } = this.#context;
+    const options = { id: this.#id, epoch, job, ...logLimits, now: Date.now };
+    const isEndless = job.contextPolicy.type === 'sinks';
+    const trimmer = isEndless ? new LogTrimmer(scripts, options, published) : null;
+    return {
+      beforeWrite: (events, payloads) => trimmer?.addEvents(events, payloads),
+      afterWrite: async (reply) => {
+        if (reply.cancel !== null) this.cancel(reply.cancel);
+        if (reply.nextSeq - nextSeq >= MIN_PROGRESS) this.#endTry();
+        await trimmer?.trim(reply.nextSeq);
+      },
     };
   }
 
