@@ -10,6 +10,7 @@ const BLAME_TESTS = ['test/integration/last-tries.test.ts'];
 const controller = patchesOf('worker/speculative/controller.ts');
 const rest = patchesOf('worker/speculative/rest.ts');
 const run = patchesOf('worker/queue/request-run.ts');
+const poison = patchesOf('worker/queue/poison.ts');
 
 /** Of what speculation costs, and of who is to blame for the death of a worker. */
 export const ACCOUNTS: readonly Mutant[] = [
@@ -107,12 +108,12 @@ export const ACCOUNTS: readonly Mutant[] = [
   },
   {
     name: 'deaths elsewhere are not weighed',
-    patches: [run('maxClaims + Math.min(others, maxClaims)', 'maxClaims')],
+    patches: [poison('maxClaims + Math.min(others, maxClaims)', 'maxClaims')],
     tests: BLAME_TESTS,
   },
   {
     name: 'a request is blamed for no more than others die',
-    patches: [run('Math.min(others, maxClaims)', 'others')],
+    patches: [poison('Math.min(others, maxClaims)', 'others')],
     tests: BLAME_TESTS,
   },
 ];

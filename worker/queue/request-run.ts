@@ -14,8 +14,8 @@ import { EventLog, type LogEnd, type LogWatch } from './event-log.ts';
 import type { GenerationEvent, Generator, PublishedChoice } from './generation.ts';
 import type { LastTries } from './last-tries.ts';
 import { type LogLimits, LogTrimmer } from './log-trimmer.ts';
-import { countLost } from './lost-workers.ts';
 import type { PatientRedis } from './patient-redis.ts';
+import { isPoisonous, setAside } from './poison.ts';
 import { type Published, readPublished } from './published.ts';
 
 export interface RunContext {
@@ -128,7 +128,7 @@ export class RequestRun {
       nextSeq,
     });
     this.#current = { epoch, eventLog };
-    if (await this.#isPoisonous(claim)) return this.#setAside(claim, eventLog);
+    if (await isPoisonous(this.#context, this.#id, claim)) return this.#setAside(claim, eventLog);
     try {
       return await this.#generate(claim, decodeJob(claim.job), eventLog);
     } catch (error) {
@@ -223,30 +223,10 @@ export class RequestRun {
     return () => clearTimeout(timer);
   }
 
-  /**
-   * Whether claim after claim led nowhere and the workers that made them are gone. Where others die
-   * as well, as many more are wanted: it may have been with the wrong ones each time.
-   */
-  async #isPoisonous({ numClaims, job }: Claim): Promise<boolean> {
-    const { redis, keys, maxClaims, workerId } = this.#context;
-    if (numClaims <= maxClaims) return false;
-    const { claims } = keys.request(this.#id);
-    const made = await redis.ask((client) => client.lrange(claims, -numClaims, -2));
-    const query = { queue: decodeJob(job), claims: made, askedBy: workerId };
-    const { claimers, others } = await countLost(redis, keys, query);
-    return claimers >= maxClaims + Math.min(others, maxClaims);
-  }
-
   /** Every worker that took it died or gave nothing: it is answered, and kept for us to look at. */
   async #setAside(claim: Claim, eventLog: EventLog): Promise<LogEnd> {
-    const { redis, keys, log } = this.#context;
-    const { claims: list } = keys.request(this.#id);
-    const claims = await redis.ask((client) => client.lrange(list, 0, -1));
-    const evidence = JSON.stringify({ job: claim.job, nextSeq: claim.nextSeq, claims });
-    await redis.ask((client) => client.hset(keys.setAside, this.#id, evidence));
-    const numLost = claim.numClaims - 1;
-    log.error('request_set_aside', { id: this.#id, num_lost: numLost });
-    const message = `${numLost} workers were lost while they worked on this request`;
+    await setAside(this.#context, this.#id, claim);
+    const message = `${claim.numClaims - 1} workers were lost while they worked on this request`;
     return end(eventLog, { type: 'error', code: 'internal', message, param: null });
   }
 }
