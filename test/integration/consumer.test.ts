@@ -39,7 +39,7 @@ function expectContinuous(ids: readonly string[]): void {
 describe('take-over', () => {
   it('goes on after the last published token when a worker is killed', async () => {
     const dying = new ScriptedGenerator('by-hand');
-    const killed = await openTestWorker(redis.url, dying, { workerId: 'killed' });
+    const killed = await openTestWorker(redis.url, dying, { context: { workerId: 'killed' } });
     const job = jobOf({ n: 2 });
     const result = generate(transport, job);
     await dying.started(1);
@@ -107,7 +107,7 @@ describe('take-over', () => {
 describe('hand-over', () => {
   it('gives every request to another worker at a token boundary, without counting the claim', async () => {
     const leaving = new ScriptedGenerator('by-hand');
-    const worker = await openTestWorker(redis.url, leaving, { workerId: 'leaving' });
+    const worker = await openTestWorker(redis.url, leaving, { context: { workerId: 'leaving' } });
     const jobs = Array.from({ length: 4 }, (_, i) => jobOf({ maxTokens: 20 + i }));
     const results = jobs.map((job) => generate(transport, job));
     await leaving.started(4);

@@ -71,13 +71,13 @@ describe('a request whose workers die', () => {
     const results = jobs.map((job) => generate(transport, job));
     for (let death = 0; death < 2; death++) {
       const generator = new ScriptedGenerator('by-hand');
-      const options = { workerId: `death ${death}` };
+      const options = { context: { workerId: `death ${death}` } };
       const worker = await openTestWorker(redis.url, generator, options);
       await generator.started(jobs.length);
       worker.kill();
     }
     const generator = new ScriptedGenerator('by-hand');
-    const worker = await openTestWorker(redis.url, generator, { workerId: 'death 2' });
+    const worker = await openTestWorker(redis.url, generator, { context: { workerId: 'death 2' } });
     for (let numStarts = 1; ; numStarts++) {
       await generator.started(numStarts);
       if (generator.starts.some(({ id }) => id === killer.id)) break;

@@ -228,8 +228,10 @@ describe('a reader of a log that was cut', () => {
 describe('take-over of a request whose log was cut', () => {
   it('goes on at the next position', async () => {
     const dying = new ScriptedGenerator('by-hand');
-    const options = { logLimits: { retentionMs: 1, maxLogLength: 2 ** 20 } };
-    const killed = await openTestWorker(redis.url, dying, { workerId: 'killed', ...options });
+    const logLimits = { retentionMs: 1, maxLogLength: 2 ** 20 };
+    const killed = await openTestWorker(redis.url, dying, {
+      context: { workerId: 'killed', logLimits },
+    });
     const job = jobOf({ contextPolicy, maxTokens: 100_000 });
     await scripts.create(job.id, encodeJob(job));
     const stop = new AbortController();
@@ -250,7 +252,7 @@ describe('take-over of a request whose log was cut', () => {
     );
     killed.kill();
     const heir = new ScriptedGenerator('by-hand');
-    await using _heir = await openTestWorker(redis.url, heir, options);
+    await using _heir = await openTestWorker(redis.url, heir, { context: { logLimits } });
     await heir.started(1);
     const [choice] = heir.starts[0]?.published ?? [];
     const count = (choice?.numTrimmed ?? 0) + (choice?.tokenIds.length ?? 0) + 5;

@@ -5,12 +5,12 @@ import { isTerminal, type LoggedEvent } from '../../shared/protocol/event.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
 import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
-import { connectRedis } from '../../worker/queue/connection.ts';
+import { connectRedis, type RedisConnections } from '../../worker/queue/connection.ts';
 import { Consumer, type ConsumerOptions } from '../../worker/queue/consumer.ts';
 import type { Generator } from '../../worker/queue/generation.ts';
 import { LastTries } from '../../worker/queue/last-tries.ts';
-import type { LogLimits } from '../../worker/queue/log-trimmer.ts';
 import { PatientRedis } from '../../worker/queue/patient-redis.ts';
+import type { RunContext } from '../../worker/queue/request-run.ts';
 import { createLog } from '../../worker/telemetry/log.ts';
 import type { TestRedis } from './redis.ts';
 import type { ScriptedGenerator } from './scripted-generator.ts';
@@ -25,28 +25,43 @@ export interface TestWorker extends AsyncDisposable {
   kill(): void;
 }
 
-const HOUR: LogLimits = { retentionMs: 3_600_000, maxLogLength: 2 ** 26 };
-
 export const testQueue = { model: 'scripted', fingerprint: 'fp' };
+
+export type ContextOverrides = Partial<Omit<RunContext, 'redis' | 'scripts' | 'generator'>>;
+
+/** What a worker of a test works on requests with. */
+export function runContextOf(
+  { command, isCluster }: Pick<RedisConnections, 'command' | 'isCluster'>,
+  generator: Generator,
+  overrides: ContextOverrides = {},
+): RunContext {
+  const keys = new Keys();
+  const log = overrides.log ?? createLog('silent');
+  const redis = new PatientRedis(command, log);
+  return {
+    redis,
+    keys,
+    scripts: new RequestScripts(redis, keys, { isCluster, retentionMs: 60_000 }),
+    generator,
+    log,
+    workerId: 'worker',
+    maxClaims: 3,
+    lastTries: new LastTries(),
+    logLimits: { retentionMs: 3_600_000, maxLogLength: 2 ** 26 },
+    ...overrides,
+  };
+}
 
 /** A worker with a generator of the test's, in this process; `jobOf()` goes to its queue. */
 export async function openTestWorker(
   url: string,
   generator: Generator,
-  overrides: Partial<ConsumerOptions> & {
-    readonly workerId?: string;
-    readonly logLimits?: LogLimits;
-  } = {},
+  {
+    context,
+    ...overrides
+  }: Partial<ConsumerOptions> & { readonly context?: ContextOverrides } = {},
 ): Promise<TestWorker> {
   const redis = await connectRedis(url);
-  const keys = new Keys();
-  const log = createLog('silent');
-  const patient = new PatientRedis(redis.command, log);
-  const scripts = new RequestScripts(patient, keys, {
-    isCluster: redis.isCluster,
-    retentionMs: 60_000,
-  });
-  const { workerId = 'worker', logLimits = HOUR, ...rest } = overrides;
   const consumer = new Consumer(
     {
       queue: testQueue,
@@ -56,19 +71,9 @@ export async function openTestWorker(
       stalledCheckMs: 200,
       graceMs: 5000,
       quantumTokens: 1024,
-      ...rest,
+      ...overrides,
     },
-    {
-      redis: patient,
-      keys,
-      scripts,
-      generator,
-      log,
-      workerId,
-      maxClaims: 3,
-      lastTries: new LastTries(),
-      logLimits,
-    },
+    runContextOf(redis, generator, context),
   );
   const shutdown = new AbortController();
   const over = consumer.run(shutdown.signal).catch((error: unknown) => error);

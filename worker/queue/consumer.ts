@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { type Job as QueueJob, WaitingError, Worker } from 'bullmq';
 import { type RequestId, toRequestId } from '../../shared/ids.ts';
 import { isUnbounded } from '../../shared/protocol/job.ts';
@@ -97,7 +98,7 @@ export class Consumer {
       holders: () => this.#holders,
       onTurnOver: (id) => this.#yield(id),
     });
-    await Promise.race([aborted(signal), this.#failure.promise]);
+    if (!signal.aborted) await Promise.race([once(signal, 'abort'), this.#failure.promise]);
     await Promise.race([this.#handOver(), afterMs(this.#options.graceMs)]);
   }
 
@@ -246,13 +247,6 @@ export class Consumer {
     await Promise.all(Array.from(this.#runningById.values(), ({ run }) => run.release()));
     await this.#worker?.close();
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => {
-    signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 }
 
 function afterMs(ms: number): Promise<void> {

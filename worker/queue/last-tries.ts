@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+
 /**
  * After this long without progress or an end the next request may be tried all the same: this one
  * may wait for a row.
@@ -17,12 +19,21 @@ export class LastTries {
     this.#maxTryMs = maxTryMs;
   }
 
-  /** Resolves when it is this one's turn. @returns ends the turn; may be called again */
-  async begin(): Promise<() => void> {
+  /**
+   * Resolves when it is this one's turn, or at once when the signal aborts: then it is not to be
+   * tried at all.
+   *
+   * @returns ends the turn; may be called again
+   */
+  async begin(signal: AbortSignal): Promise<() => void> {
     const before = this.#lastOver;
     const { promise, resolve: end } = Promise.withResolvers<void>();
     this.#lastOver = promise;
-    await before;
+    if (!signal.aborted) await Promise.race([before, once(signal, 'abort')]);
+    if (signal.aborted) {
+      void before.then(end);
+      return () => undefined;
+    }
     const timer = setTimeout(end, this.#maxTryMs);
     return () => {
       clearTimeout(timer);

@@ -49,7 +49,13 @@ export class RequestRun {
   /** How it ends when a choice was cut short. */
   #cutShort: 'cancelled' | 'expired' | null = null;
   #endTry: () => void = () => undefined;
+  /** Aborts when it is to wait for nothing any more. */
+  readonly #hurry = new AbortController();
+  /** Why it is to end, once somebody has said so. */
+  #cancelReason: CancelReason | null = null;
+  #isStarted = false;
   #isLeaving = false;
+  #isDropped = false;
   #isReleased = false;
 
   constructor(id: RequestId, context: RunContext) {
@@ -72,7 +78,7 @@ export class RequestRun {
     const id = this.#id;
     for (;;) {
       const claim = await this.#claim();
-      if (claim === 'left') return 'released';
+      if (claim === 'left') return this.#isDropped ? 'over' : 'released';
       if (claim.type !== 'claimed') {
         log.debug('request_over', { id, reason: claim.type });
         return 'over';
@@ -86,13 +92,17 @@ export class RequestRun {
     }
   }
 
+  /** Ends it within a step, or as soon as it has begun. */
   cancel(reason: CancelReason): void {
-    if (this.#current !== null) this.#context.generator.cancel(this.#id, reason);
+    this.#cancelReason ??= reason;
+    this.#hurry.abort();
+    if (this.#isStarted) this.#context.generator.cancel(this.#id, this.#cancelReason);
   }
 
   /** Publishes what there is and gives the request back, at a token's boundary. */
   async release(): Promise<void> {
     this.#isLeaving = true;
+    this.#hurry.abort();
     await this.#context.generator.release(this.#id);
     const current = this.#current;
     if (current === null || current.eventLog.isEnding) return;
@@ -103,30 +113,30 @@ export class RequestRun {
 
   /** Stops without a word: the request is claimed anew. */
   async drop(): Promise<void> {
+    this.#isDropped = true;
+    this.#hurry.abort();
     this.#current?.eventLog.drop();
     await this.#context.generator.release(this.#id);
   }
 
-  /** @returns `left`: it was to be released before its turn came */
+  /** @returns `left`: it was to be released or dropped before its turn came */
   async #claim(): Promise<ClaimReply | 'left'> {
     const { scripts, workerId, maxClaims, lastTries, log } = this.#context;
     const maxShared = Math.max(maxClaims - 1, 1);
     const claim = await scripts.claim(this.#id, workerId, MIN_PROGRESS, maxShared);
     if (claim.type !== 'suspect') return claim;
     log.warn('request_suspect', { id: this.#id });
-    this.#endTry = await lastTries.begin();
-    if (!this.#isLeaving) return scripts.claim(this.#id, workerId, MIN_PROGRESS);
+    this.#endTry = await lastTries.begin(this.#hurry.signal);
+    if (!this.#isLeaving && !this.#isDropped) {
+      return scripts.claim(this.#id, workerId, MIN_PROGRESS);
+    }
     this.#endTry();
     return 'left';
   }
 
   async #work(claim: Claim): Promise<LogEnd> {
     const { epoch, nextSeq } = claim;
-    const eventLog = new EventLog(this.#context.scripts, {
-      id: this.#id,
-      epoch,
-      nextSeq,
-    });
+    const eventLog = new EventLog(this.#context.scripts, { id: this.#id, epoch, nextSeq });
     this.#current = { epoch, eventLog };
     if (await isPoisonous(this.#context, this.#id, claim)) return this.#setAside(claim, eventLog);
     try {
@@ -144,14 +154,14 @@ export class RequestRun {
     const { redis, keys, generator } = this.#context;
     this.#job = job;
     const published = await readPublished(redis, keys, job);
-    if (this.#isLeaving) {
-      await this.#giveBack(claim.epoch);
-      return 'dropped';
-    }
+    if (this.#isLeaving) await this.#giveBack(claim.epoch);
+    if (this.#isLeaving || this.#isDropped) return 'dropped';
     for (const choice of published.choices) this.#noteEnd(choice);
     eventLog.watch = this.#watchOf(claim, job, published);
     generator.start(job, published.choices, (events) => this.#take(events, claim, eventLog));
-    if (claim.cancel !== null) this.cancel(claim.cancel);
+    this.#isStarted = true;
+    const reason = claim.cancel ?? this.#cancelReason;
+    if (reason !== null) this.cancel(reason);
     const clearDeadline = this.#watchDeadline(job);
     try {
       const logEnd = await eventLog.ended;
@@ -159,6 +169,7 @@ export class RequestRun {
       if (!isOurs) await generator.release(this.#id);
       return logEnd;
     } finally {
+      this.#isStarted = false;
       clearDeadline();
     }
   }

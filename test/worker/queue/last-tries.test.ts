@@ -6,9 +6,10 @@ afterEach(() => void vi.useRealTimers());
 
 it('lets one request after another be tried, in the order in which they came', async () => {
   const tries = new LastTries();
+  const { signal } = new AbortController();
   const begun: number[] = [];
   const ends = Array.from({ length: 3 }, async (_, i) => {
-    const end = await tries.begin();
+    const end = await tries.begin(signal);
     begun.push(i);
     return end;
   });
@@ -26,9 +27,10 @@ it('lets one request after another be tried, in the order in which they came', a
 
 it('waits no longer than its bound for one that comes to nothing', async () => {
   const tries = new LastTries(50);
-  await tries.begin();
+  const { signal } = new AbortController();
+  await tries.begin(signal);
   let hasBegun = false;
-  const second = tries.begin().then(() => {
+  const second = tries.begin(signal).then(() => {
     hasBegun = true;
   });
   await vi.advanceTimersByTimeAsync(49);
@@ -36,4 +38,24 @@ it('waits no longer than its bound for one that comes to nothing', async () => {
   await vi.advanceTimersByTimeAsync(1);
   await second;
   expect(hasBegun).toBe(true);
+});
+
+it('lets one that is called off go at once, and nobody before their turn', async () => {
+  const tries = new LastTries();
+  const { signal } = new AbortController();
+  const calledOff = new AbortController();
+  const endFirst = await tries.begin(signal);
+  const second = tries.begin(calledOff.signal);
+  let hasBegun = false;
+  const third = tries.begin(signal).then(() => {
+    hasBegun = true;
+  });
+
+  calledOff.abort();
+  (await second)();
+  (await tries.begin(calledOff.signal))();
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(hasBegun).toBe(false);
+  endFirst();
+  await third;
 });
