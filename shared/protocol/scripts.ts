@@ -59,12 +59,12 @@ end`;
 /**
  * `fence` answers with the reason why `epoch` may not write from `firstSeq` on, or with nothing.
  */
-const WRITING = `
+const WRITING = `${IS_ENDED}
 local function fence(state, epoch, firstSeq)
   if not state[1] then return 'unknown' end
   if epoch < tonumber(state[2]) then return 'fenced' end
   if epoch > tonumber(state[2]) or firstSeq > tonumber(state[3]) then return 'gap' end
-  if state[1] ~= 'running' then return 'ended' end
+  if isEnded(state[1]) then return 'ended' end
 end
 local function write(logKey, channel, publish, epoch, nextSeq, payload)
   local id = epoch .. '-' .. nextSeq
@@ -184,7 +184,8 @@ return 1`,
 };
 
 /**
- * Adds the last events and ends the request, for everybody at once.
+ * Adds the last events and ends the request, for everybody at once. One that was released may be
+ * ended by its giver, under the epoch that it was left at: nobody has claimed it since.
  *
  * KEYS state, log, events channel, claims, outbox. ARGV epoch, seq of the first event, PUBLISH or
  * SPUBLISH, final status, ms to keep it from now on, events...
@@ -192,7 +193,7 @@ return 1`,
  */
 export const FINISH: Script = {
   name: 'finish',
-  lua: `${NOW_MS}${IS_ENDED}${NOTIFY}${WRITING}
+  lua: `${NOW_MS}${NOTIFY}${WRITING}
 local state = redis.call('HMGET', KEYS[1], 'status', 'epoch', 'nextSeq', 'cancel')
 local epoch, firstSeq = tonumber(ARGV[1]), tonumber(ARGV[2])
 if state[1] and isEnded(state[1]) and epoch == tonumber(state[2])
@@ -221,7 +222,7 @@ return {'ok', nextSeq, state[4]}`,
  */
 export const CANCEL: Script = {
   name: 'cancel',
-  lua: `${NOW_MS}${IS_ENDED}${NOTIFY}${WRITING}
+  lua: `${NOW_MS}${NOTIFY}${WRITING}
 local state = redis.call('HMGET', KEYS[1], 'status', 'nextSeq', 'cancel')
 if not state[1] then return 'unknown' end
 if isEnded(state[1]) then return 'ended' end
@@ -256,8 +257,8 @@ return redis.call('HINCRBY', KEYS[1], 'left', 1)`,
 };
 
 /**
- * Gives a request back for another worker to claim. Its epoch goes up, so that nothing of the
- * giver's can follow; the claim is not counted.
+ * Gives a request back for another worker to claim. Its epoch goes up by one, so that nothing of
+ * the giver's can follow; the claim is not counted.
  *
  * KEYS state. ARGV epoch.
  * @returns 1, or 0 when the request was not the giver's

@@ -276,6 +276,23 @@ describe('release', () => {
     expect(await claim(id)).toMatchObject({ epoch: 3, numClaims: 1 });
   });
 
+  it('lets the giver end the request while it waits, and no longer', async () => {
+    const [waiting, taken] = [await queued(), await queued()];
+    for (const id of [waiting, taken]) {
+      await claim(id);
+      await scripts.append(id, { epoch: 1, firstSeq: 0, payloads: ['a'] });
+      await scripts.release(id, 1);
+    }
+    await claim(taken, 'another');
+    const end = { epoch: 2, firstSeq: 1, payloads: ['done'], status: 'cancelled' } as const;
+
+    expect((await scripts.finish(waiting, end)).type).toBe('ok');
+    expect(await logOf(waiting)).toBe('1-0 a, 2-1 done');
+    expect(await scripts.claim(waiting, 'late', 2)).toEqual({ type: 'ended' });
+    expect((await scripts.finish(taken, end)).type).toBe('fenced');
+    expect(await field(taken, 'status')).toBe('running');
+  });
+
   it('leaves alone what another claimed', async () => {
     const id = await queued();
     await claim(id);

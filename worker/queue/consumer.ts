@@ -3,10 +3,13 @@ import { type Job as QueueJob, WaitingError, Worker } from 'bullmq';
 import { type RequestId, toRequestId } from '../../shared/ids.ts';
 import { isUnbounded } from '../../shared/protocol/job.ts';
 import type { QueueOf } from '../../shared/protocol/keys.ts';
+import type { CancelReason } from '../../shared/protocol/request-scripts.ts';
+import { BackOfQueue } from './back-of-queue.ts';
 import { listenForCancels } from './cancellation.ts';
 import type { RedisConnections } from './connection.ts';
 import { FairShare, type Holder } from './fair-share.ts';
 import { FinishRate } from './finish-rate.ts';
+import type { LeftRequest } from './left-request.ts';
 import { QuietQueueWatch } from './quiet-queue-watch.ts';
 import { RequestRun, type RunContext } from './request-run.ts';
 import { YieldedRequests } from './yielded-requests.ts';
@@ -24,9 +27,6 @@ export interface ConsumerOptions {
   /** Output tokens after which a request without bound gives its place to one that waits. */
   readonly quantumTokens: number;
 }
-
-/** BullMQ scores a job that waits by its priority, times this, plus a counter. */
-const SCORES_PER_PRIORITY = 2 ** 32;
 
 /** Deaths are counted by the claim script, which knows progress from none. */
 const UNLIMITED = 1_000_000;
@@ -47,7 +47,8 @@ export class Consumer {
   readonly #context: RunContext;
   readonly #runningById = new Map<RequestId, Running>();
   readonly #finishRate: FinishRate;
-  readonly #yielded = new YieldedRequests((id) => void this.#endYielded(id));
+  readonly #yielded = new YieldedRequests();
+  readonly #backOfQueue: BackOfQueue;
   readonly #failure = Promise.withResolvers<never>();
   #worker: Worker | null = null;
   #numTaken = 0;
@@ -57,6 +58,7 @@ export class Consumer {
     this.#options = options;
     this.#context = context;
     this.#finishRate = new FinishRate(options.maxRunning, Date.now);
+    this.#backOfQueue = new BackOfQueue(context, options.queue);
   }
 
   get numRunning(): number {
@@ -80,7 +82,7 @@ export class Consumer {
     using _yielded = this.#yielded;
     await listenForCancels(redis.subscriber, keys, (id, reason) => {
       this.#runningById.get(id)?.run.cancel(reason);
-      this.#yielded.end(id);
+      this.#yielded.end(id, reason);
     });
     this.#worker = this.#openWorker();
     using _watch = new QuietQueueWatch(redis.command, keys, {
@@ -141,6 +143,7 @@ export class Consumer {
       throw new WaitingError();
     }
     this.#yielded.remove(id);
+    this.#backOfQueue.noteTaken(job.id).catch((error) => this.#failure.reject(error));
     const before = this.#runningById.get(id);
     if (before !== undefined) {
       // Its lock ran out and came back to us.
@@ -199,34 +202,22 @@ export class Consumer {
     running.run.release().catch((error) => this.#failure.reject(error));
   }
 
-  /** Puts the job behind all that wait, however urgent it is: otherwise it would be taken next. */
   async #giveBackAtEnd(job: QueueJob, token: string | undefined, run: RequestRun): Promise<void> {
-    const { redis, keys, log } = this.#context;
-    const { prioritized } = keys.waitingJobs(this.#options.queue);
     const id = toRequestId(job.id ?? '');
-    log.info('turn_over', { id, num_tokens: run.numTokens });
-    this.#yielded.add(id, run.job?.deadlineMs ?? null);
+    this.#context.log.info('turn_over', { id, num_tokens: run.numTokens });
+    if (run.left !== null) this.#watchYielded(id, run.left, run.cancelReason);
     await this.#forgetTaken();
-    const [, lastScore] = await redis.ask((client) =>
-      client.zrange(prioritized, '-1', '-1', 'WITHSCORES'),
-    );
-    const lastPriority = Math.floor(Number(lastScore ?? 0) / SCORES_PER_PRIORITY);
     await this.#giveBack(job, token);
-    // A worker that took it meanwhile keeps it. One that took it to its end took the job as well.
-    const priority = Math.max(job.priority, lastPriority);
-    await job.changePriority({ priority }).catch((error) => {
-      log.debug('turn_over_too_late', { id, reason: String(error) });
-    });
+    await this.#backOfQueue.add(job, run.job?.priority ?? job.priority);
   }
 
-  /** Ends a request that waits and is not wanted any more: it is claimed for nothing else. */
-  async #endYielded(id: RequestId): Promise<void> {
-    try {
-      if (this.#isStopping || !(await this.#isQueued(id))) return;
-      await new RequestRun(id, this.#context).run();
-    } catch (error) {
-      this.#failure.reject(error);
-    }
+  /** Sees to it that a request ends which waits and is not wanted any more. */
+  #watchYielded(id: RequestId, left: LeftRequest, cancelReason: CancelReason | null): void {
+    const end = (reason: CancelReason) => {
+      left.end(reason).catch((error) => this.#failure.reject(error));
+    };
+    this.#yielded.add({ id, deadlineMs: left.deadlineMs, end });
+    if (cancelReason !== null) this.#yielded.end(id, cancelReason);
   }
 
   async #forgetTaken(): Promise<void> {

@@ -60,6 +60,11 @@ export class EventLog {
     this.#nextSeq = options.nextSeq;
   }
 
+  /** Length of the log, by what this writer knows. */
+  get nextSeq(): number {
+    return this.#nextSeq;
+  }
+
   get isEnding(): boolean {
     return this.#ending !== null;
   }

@@ -50,6 +50,11 @@ export class LogTrimmer {
     this.#marks = published.marks;
   }
 
+  /** How far the request has come. */
+  get progress(): Progress {
+    return this.#progress;
+  }
+
   /** @returns how far the request has come with events that are about to be written, encoded */
   addEvents(events: readonly RequestEvent[], payloads: readonly string[]): string {
     const choices = [...this.#progress.choices];

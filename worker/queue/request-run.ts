@@ -13,6 +13,7 @@ import type { Log } from '../telemetry/log.ts';
 import { EventLog, type LogEnd, type LogWatch } from './event-log.ts';
 import type { GenerationEvent, Generator, PublishedChoice } from './generation.ts';
 import type { LastTries } from './last-tries.ts';
+import { LeftRequest } from './left-request.ts';
 import { type LogLimits, LogTrimmer } from './log-trimmer.ts';
 import type { PatientRedis } from './patient-redis.ts';
 import { isPoisonous, setAside } from './poison.ts';
@@ -43,14 +44,22 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 export class RequestRun {
   readonly #id: RequestId;
   readonly #context: RunContext;
-  #current: { readonly epoch: number; readonly eventLog: EventLog } | null = null;
+  #current: { readonly claim: Claim; readonly eventLog: EventLog } | null = null;
   #job: Job | null = null;
+  /** `null` for a request that is not endless. */
+  #trimmer: LogTrimmer | null = null;
+  #left: LeftRequest | null = null;
   #numTokens = 0;
   /** How it ends when a choice was cut short. */
   #cutShort: 'cancelled' | 'expired' | null = null;
   #endTry: () => void = () => undefined;
   /** Aborts when it is to wait for nothing any more. */
   readonly #hurry = new AbortController();
+  /** What it is now, if it is endless and was given back. */
+  get left(): LeftRequest | null {
+    return this.#left;
+  }
+
   /** Why it is to end, once somebody has said so. */
   #cancelReason: CancelReason | null = null;
   #isStarted = false;
@@ -66,6 +75,11 @@ export class RequestRun {
   /** `null` before it is claimed. */
   get job(): Job | null {
     return this.#job;
+  }
+
+  /** Why it is to end, once somebody has said so. */
+  get cancelReason(): CancelReason | null {
+    return this.#cancelReason;
   }
 
   /** Output tokens that it has had on this worker. */
@@ -107,8 +121,9 @@ export class RequestRun {
     const current = this.#current;
     if (current === null || current.eventLog.isEnding) return;
     await current.eventLog.flush();
-    await this.#giveBack(current.epoch);
-    current.eventLog.drop();
+    const { claim, eventLog } = current;
+    await this.#giveBack(claim, eventLog);
+    eventLog.drop();
   }
 
   /** Stops without a word: the request is claimed anew. */
@@ -137,7 +152,7 @@ export class RequestRun {
   async #work(claim: Claim): Promise<LogEnd> {
     const { epoch, nextSeq } = claim;
     const eventLog = new EventLog(this.#context.scripts, { id: this.#id, epoch, nextSeq });
-    this.#current = { epoch, eventLog };
+    this.#current = { claim, eventLog };
     if (await isPoisonous(this.#context, this.#id, claim)) return this.#setAside(claim, eventLog);
     try {
       return await this.#generate(claim, decodeJob(claim.job), eventLog);
@@ -154,7 +169,7 @@ export class RequestRun {
     const { redis, keys, generator } = this.#context;
     this.#job = job;
     const published = await readPublished(redis, keys, job);
-    if (this.#isLeaving) await this.#giveBack(claim.epoch);
+    if (this.#isLeaving) await this.#giveBack(claim, eventLog);
     if (this.#isLeaving || this.#isDropped) return 'dropped';
     for (const choice of published.choices) this.#noteEnd(choice);
     eventLog.watch = this.#watchOf(claim, job, published);
@@ -188,6 +203,7 @@ export class RequestRun {
     const options = { id: this.#id, epoch, job, ...logLimits, now: Date.now };
     const isEndless = job.contextPolicy.type === 'sinks';
     const trimmer = isEndless ? new LogTrimmer(scripts, options, published) : null;
+    this.#trimmer = trimmer;
     return {
       beforeWrite: (events, payloads) => trimmer?.addEvents(events, payloads),
       afterWrite: async (reply) => {
@@ -198,8 +214,13 @@ export class RequestRun {
     };
   }
 
-  async #giveBack(epoch: number): Promise<void> {
-    if (await this.#context.scripts.release(this.#id, epoch)) this.#isReleased = true;
+  async #giveBack({ epoch, queuedMs }: Claim, { nextSeq }: EventLog): Promise<void> {
+    if (!(await this.#context.scripts.release(this.#id, epoch))) return;
+    this.#isReleased = true;
+    if (this.#trimmer === null || this.#job === null) return;
+    const { choices } = this.#trimmer.progress;
+    const standing = { epoch: epoch + 1, nextSeq, queuedMs, choices };
+    this.#left = new LeftRequest(this.#context, this.#job, standing);
   }
 
   #take(events: readonly GenerationEvent[], claim: Claim, eventLog: EventLog): void {

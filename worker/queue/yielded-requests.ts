@@ -1,4 +1,19 @@
 import type { RequestId } from '../../shared/ids.ts';
+import type { CancelReason } from '../../shared/protocol/request-scripts.ts';
+
+/** A request that waits in the queue again. */
+export interface YieldedRequest {
+  readonly id: RequestId;
+  /** `null` for none. */
+  readonly deadlineMs: number | null;
+  /** Ends it, if no worker has it. */
+  readonly end: (reason: CancelReason) => void;
+}
+
+interface Watched {
+  readonly request: YieldedRequest;
+  readonly timer: NodeJS.Timeout | undefined;
+}
 
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
@@ -7,40 +22,32 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
  * one that had them last ends those whose time is over or whose client is gone.
  */
 export class YieldedRequests implements Disposable {
-  readonly #end: (id: RequestId) => void;
-  readonly #timerById = new Map<RequestId, NodeJS.Timeout | null>();
-
-  /** @param end is told at most once of each that was added */
-  constructor(end: (id: RequestId) => void) {
-    this.#end = end;
-  }
+  readonly #watchedById = new Map<RequestId, Watched>();
 
   get ids(): RequestId[] {
-    return [...this.#timerById.keys()];
+    return [...this.#watchedById.keys()];
   }
 
-  add(id: RequestId, deadlineMs: number | null): void {
+  /** @param request is ended at most once */
+  add(request: YieldedRequest): void {
+    const { id, deadlineMs } = request;
     this.remove(id);
-    if (deadlineMs === null) {
-      this.#timerById.set(id, null);
-      return;
-    }
-    const restMs = Math.min(Math.max(deadlineMs - Date.now(), 0), MAX_TIMER_MS);
-    this.#timerById.set(
-      id,
-      setTimeout(() => this.end(id), restMs),
-    );
+    const restMs = Math.min(Math.max((deadlineMs ?? 0) - Date.now(), 0), MAX_TIMER_MS);
+    const timer =
+      deadlineMs === null ? undefined : setTimeout(() => this.end(id, 'deadline'), restMs);
+    this.#watchedById.set(id, { request, timer });
   }
 
   /** Ends a request if it still waits, as far as is known here. */
-  end(id: RequestId): void {
-    if (this.remove(id)) this.#end(id);
+  end(id: RequestId, reason: CancelReason): void {
+    const watched = this.#watchedById.get(id);
+    this.remove(id);
+    watched?.request.end(reason);
   }
 
-  /** @returns whether it was here */
-  remove(id: RequestId): boolean {
-    clearTimeout(this.#timerById.get(id) ?? undefined);
-    return this.#timerById.delete(id);
+  remove(id: RequestId): void {
+    clearTimeout(this.#watchedById.get(id)?.timer);
+    this.#watchedById.delete(id);
   }
 
   [Symbol.dispose](): void {
