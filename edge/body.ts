@@ -2,6 +2,7 @@ import { PlatformError } from '../shared/errors.ts';
 
 const MAX_DISCARDED_BYTES = 64 * 1024 * 1024;
 const DISCARD_WITHIN_MS = 2000;
+const MAX_DEPTH = 100;
 
 /**
  * Reads what is left of a body that was refused, within limits: some platforms lose an answer that
@@ -31,11 +32,13 @@ export async function discardBody({ body }: Request): Promise<void> {
  * Reads a request's body as JSON, at most `maxBytes` of it, whatever its headers say.
  *
  * @throws {PlatformError} `unsupported_media_type`, `payload_too_large`, or `invalid_request` for
- *   what is not UTF-8 or not JSON
+ *   what is not UTF-8, not JSON or nested too deep
  */
 export async function readJson(request: Request, maxBytes: number): Promise<unknown> {
   checkHeaders(request.headers, maxBytes);
-  return parseJson(decodeUtf8(await readBytes(request, maxBytes)));
+  const body = parseJson(decodeUtf8(await readBytes(request, maxBytes)));
+  checkDepth(body);
+  return body;
 }
 
 function checkHeaders(headers: Headers, maxBytes: number): void {
@@ -87,6 +90,22 @@ function parseJson(text: string): unknown {
     const message = `the body is not valid JSON: ${reason.slice(0, 200)}`;
     throw new PlatformError('invalid_request', message, { cause });
   }
+}
+
+/** What is nested without end can be read, but not written down again: that takes a stack. */
+function checkDepth(body: unknown): void {
+  let level = [body].filter(isContainer);
+  for (let depth = 1; level.length > 0; depth += 1) {
+    if (depth > MAX_DEPTH) {
+      const message = `the body is nested deeper than ${MAX_DEPTH} arrays or objects`;
+      throw new PlatformError('invalid_request', message);
+    }
+    level = level.flatMap((container) => Object.values(container).filter(isContainer));
+  }
+}
+
+function isContainer(value: unknown): value is object {
+  return typeof value === 'object' && value !== null;
 }
 
 function tooLarge(size: string, maxBytes: number): PlatformError {

@@ -63,6 +63,13 @@ describe('a malformed request', () => {
     await expectError(await post(COMPLETIONS, body), 400, error);
   });
 
+  it.each([{}, { 'idempotency-key': 'a' }])('one nested without end, with %o', async (headers) => {
+    const nested = '['.repeat(100_000) + ']'.repeat(100_000);
+    const body = `{"model": "stories-target", "prompt": "Once", "flavor": ${nested}}`;
+    const message = 'the body is nested deeper than 100 arrays or objects';
+    await expectError(await post(COMPLETIONS, body, headers), 400, { message });
+  });
+
   it('a number too large for a double', async () => {
     const body = '{"model": "stories-target", "prompt": "Once", "temperature": 1e999}';
     await expectError(await post(COMPLETIONS, body), 400, { param: 'temperature' });
