@@ -15,10 +15,9 @@ export function admit(c: Context<AppEnv>, request: GenerationRequest): Promise<J
   return newJob(request, { transport, catalog, id: requestId, tenant, nowMs, drawSeed });
 }
 
-/** Puts on the answer what its client may want to know of how the request was read. */
-export function setJobHeaders(c: Context<AppEnv>, job: Job, ignored: readonly string[]): void {
-  c.header('x-seed', String(job.sampling.seed));
-  setIgnoredHeader(c, ignored);
+/** Names the seed in effect. */
+export function setSeedHeader(c: Context<AppEnv>, { sampling }: Job): void {
+  c.header('x-seed', String(sampling.seed));
 }
 
 /** Names the fields of the body that had no effect. */

@@ -3,6 +3,7 @@ import { PlatformError } from '../shared/errors.ts';
 import { toRequestId } from '../shared/ids.ts';
 import type { Job } from '../shared/protocol/job.ts';
 import type { AppEnv } from './app.ts';
+import type { KeyedCall } from './transport/transport.ts';
 
 const HEADER = 'idempotency-key';
 const MAX_KEY_LENGTH = 255;
@@ -11,21 +12,36 @@ const MAX_KEY_LENGTH = 255;
 export const KEY_LIFE_MS = 24 * 3_600_000;
 
 /**
- * The job that a call stands for: its own, or, when it brings an `Idempotency-Key` that was used
- * before, the job of the first call that brought it, however far that has come.
+ * The job to submit for a call: its own, or, when it brings an `Idempotency-Key` that was used
+ * before, the job of the first call that brought it, however far that has come and whether its
+ * model is still served or not.
  *
+ * Of calls that come at once each may get its own, under one id; whoever submits them is told which
+ * of them stands.
+ *
+ * @param make makes the call's own, once it is known to be wanted
  * @throws {PlatformError} `invalid_request` for a malformed key, `idempotency_mismatch` when the
  *   key was used with another body or at another route
  */
-export async function firstJobOf(c: Context<AppEnv>, job: Job, body: unknown): Promise<Job> {
-  if (!hasKey(c)) return job;
-  const keptJob = { ...job, keepMs: Math.max(job.keepMs ?? 0, KEY_LIFE_MS) };
-  const id = toRequestId(await firstIdOf(c, job.id, body));
-  if (id === job.id) return keptJob;
+export async function firstJobOf(
+  c: Context<AppEnv>,
+  body: unknown,
+  make: () => Promise<Job>,
+): Promise<Job> {
+  const call = await keyedCallOf(c, body);
+  if (call === null) return make();
+  const { transport } = c.var;
+  const knownId = await transport.reserved(call);
+  const known = knownId === null ? null : await transport.request(toRequestId(knownId));
+  if (known !== null) {
+    c.set('requestId', known.id);
+    return known.job;
+  }
+  const own = await make();
+  // Whoever reserved the key before may have died before it queued the request.
+  const id = toRequestId(await transport.reserve({ ...call, id: own.id, lifeMs: KEY_LIFE_MS }));
   c.set('requestId', id);
-  const first = await c.var.transport.request(id);
-  // Whoever reserved the key may have died before it queued the request.
-  return first?.job ?? { ...keptJob, id };
+  return { ...own, id, keepMs: Math.max(own.keepMs ?? 0, KEY_LIFE_MS) };
 }
 
 /**
@@ -36,12 +52,25 @@ export async function firstJobOf(c: Context<AppEnv>, job: Job, body: unknown): P
  * @throws {PlatformError} as `firstJobOf`
  */
 export async function firstIdOf(c: Context<AppEnv>, id: string, body: unknown): Promise<string> {
+  const call = await keyedCallOf(c, body);
+  return call === null ? id : c.var.transport.reserve({ ...call, id, lifeMs: KEY_LIFE_MS });
+}
+
+/**
+ * Whether the call has come before, by its `Idempotency-Key`, and was not refused.
+ *
+ * @throws {PlatformError} as `firstJobOf`
+ */
+export async function isRetry(c: Context<AppEnv>): Promise<boolean> {
+  const call = await keyedCallOf(c, null);
+  return call !== null && (await c.var.transport.reserved(call)) !== null;
+}
+
+async function keyedCallOf(c: Context<AppEnv>, body: unknown): Promise<KeyedCall | null> {
   const key = keyOf(c);
-  if (key === null) return id;
-  const { tenant, transport } = c.var;
+  if (key === null) return null;
   const digest = await sha256(JSON.stringify([c.req.path, body]));
-  const reservation = { tenant, key: await sha256(key), digest, id, lifeMs: KEY_LIFE_MS };
-  return transport.reserve(reservation);
+  return { tenant: c.var.tenant, key: await sha256(key), digest };
 }
 
 /** @throws {PlatformError} `invalid_request` for a malformed key */

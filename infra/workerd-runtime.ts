@@ -88,8 +88,8 @@ export async function openWorkerd(options: WorkerdOptions): Promise<Workerd> {
     port: front.port,
     async sendToHub(hub, call) {
       const stub = hubs.get(hubs.idFromName(`hub-${hub}`));
-      const { status, body } = await stub.fetch('https://hub/', { method: 'POST', body: call });
-      return new Response(body, { status });
+      const answer = await stub.fetch('https://hub/', { method: 'POST', body: call });
+      return new Response(answer.body, { status: answer.status, headers: [...answer.headers] });
     },
     [Symbol.asyncDispose]: () => open.disposeAsync(),
   };

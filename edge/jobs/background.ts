@@ -7,7 +7,7 @@ import type { Envelope } from '../../shared/protocol/request-job.ts';
 import type { Webhook } from '../../shared/protocol/webhook.ts';
 import { drawSecret } from '../../shared/protocol/webhook-request.ts';
 import { faultOfUrl } from '../../shared/protocol/webhook-url.ts';
-import { setJobHeaders } from '../admit.ts';
+import { setSeedHeader } from '../admit.ts';
 import type { AppEnv } from '../app.ts';
 import { firstJobOf } from '../idempotency.ts';
 import { applyPreferredWait } from '../prefer.ts';
@@ -17,8 +17,8 @@ export interface Submission {
   readonly envelope: Envelope;
   /** What the client sent, by which a retry with the same idempotency key is known. */
   readonly body: unknown;
-  /** Names of fields that had no effect. */
-  readonly ignored: readonly string[];
+  /** Makes the job, unless an earlier call did. */
+  readonly make: () => Promise<Job>;
 }
 
 /**
@@ -27,19 +27,17 @@ export interface Submission {
  */
 export async function answerInBackground(
   c: Context<AppEnv>,
-  job: Job,
-  { envelope, body, ignored }: Submission,
+  { envelope, body, make }: Submission,
 ): Promise<Response> {
-  const own = toBackgroundJob(c, job, envelope);
-  const first = await firstJobOf(c, own, body);
-  setJobHeaders(c, first, ignored);
-  await c.var.transport.jobs.enqueue(first);
-  c.header('location', `/v1/jobs/${first.id}`);
-  const hasWaited = await waitForEnd(c, first.id);
-  const state = await findJob(c, first.id);
+  const own = await firstJobOf(c, body, async () => toBackgroundJob(c, await make(), envelope));
+  const job = await c.var.transport.jobs.enqueue(own);
+  setSeedHeader(c, job);
+  c.header('location', `/v1/jobs/${job.id}`);
+  const hasWaited = await waitForEnd(c, job.id);
+  const state = await findJob(c, job.id);
   const object = await describeJob(c, state);
   // Of a secret that was drawn here the client knows from nowhere else.
-  const secret = envelope.webhook?.secret === undefined ? first.webhook?.secret : undefined;
+  const secret = envelope.webhook?.secret === undefined ? job.webhook?.secret : undefined;
   const webhook = object.webhook && { ...object.webhook, ...(secret && { secret }) };
   const isDone = hasWaited && state.timesMs.ended !== null;
   return c.json({ ...object, webhook }, isDone ? 200 : 202);

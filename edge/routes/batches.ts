@@ -22,7 +22,7 @@ import type { AppEnv } from '../app.ts';
 import { toBatchObject } from '../batches/batch-object.ts';
 import { readJson } from '../body.ts';
 import { methodNotAllowed } from '../errors.ts';
-import { firstIdOf } from '../idempotency.ts';
+import { firstIdOf, isRetry } from '../idempotency.ts';
 import { toWebhook } from '../jobs/background.ts';
 import { findFile, toList } from './files.ts';
 
@@ -119,11 +119,13 @@ batches.all('/:id', methodNotAllowed('GET'));
 
 batches.post('/:id/cancel', async (c) => {
   const { spec, status } = await findBatch(c);
-  if (!CANCELLABLE.has(status)) {
+  if (CANCELLABLE.has(status)) {
+    await firstIdOf(c, spec.id, null);
+    await c.var.transport.batches.cancel(spec.id);
+  } else if (!(await isRetry(c))) {
     const message = `the batch is ${status}; only one that is validating or in progress can be cancelled`;
     throw new PlatformError('conflict', message, { param: 'id' });
   }
-  await c.var.transport.batches.cancel(spec.id);
   return c.json(toBatchObject(await findBatch(c)));
 });
 batches.all('/:id/cancel', methodNotAllowed('POST'));

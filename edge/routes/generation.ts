@@ -9,7 +9,7 @@ import type { GenerationRequest, ParsedRequest } from '../../shared/protocol/req
 import { parseFields } from '../../shared/protocol/request-issues.ts';
 import { metadataSchema } from '../../shared/protocol/webhook-request.ts';
 import { abandon } from '../abandon.ts';
-import { admit, setJobHeaders } from '../admit.ts';
+import { admit, setIgnoredHeader, setSeedHeader } from '../admit.ts';
 import type { AppEnv } from '../app.ts';
 import { readJson } from '../body.ts';
 import { Connection } from '../connection.ts';
@@ -31,23 +31,23 @@ const CLIENT_LEFT = 499;
 export async function generate(c: Context<AppEnv>, parse: Parse): Promise<Response> {
   const body = await readJson(c.req.raw, c.var.options.maxBodyBytes);
   const { request, ignored } = parse(body);
-  const own = await admit(c, request);
+  setIgnoredHeader(c, ignored);
   if (request.isBackground) {
     const { metadata } = parseFields(metadataOnlySchema, body);
     const envelope = { webhook: request.webhook, metadata: metadata ?? {} };
-    return answerInBackground(c, own, { envelope, body, ignored });
+    return answerInBackground(c, { envelope, body, make: () => admit(c, request) });
   }
-  const job = await firstJobOf(c, own, body);
-  setJobHeaders(c, job, ignored);
-  return await submit(c, job);
+  return submit(c, await firstJobOf(c, body, () => admit(c, request)));
 }
 
-async function submit(c: Context<AppEnv>, job: Job): Promise<Response> {
-  const { transport } = c.var;
-  const connection = new Connection(c.req.raw.signal, () => abandon(c, job, submission));
-  const submission = transport.submit(job, connection.signal);
+async function submit(c: Context<AppEnv>, own: Job): Promise<Response> {
+  const submitted = Promise.withResolvers<void>();
+  const onLeave = () => abandon(c, own, submitted.promise);
+  const connection = new Connection(c.req.raw.signal, onLeave);
   try {
-    const events = await submission;
+    const events = await c.var.transport.submit(own, connection.signal).finally(submitted.resolve);
+    const { job } = events;
+    setSeedHeader(c, job);
     if (job.stream) return await streamed(c, job, events, connection);
     const response = await collect(events, job);
     connection.finish();

@@ -3,10 +3,11 @@ import { z } from 'zod';
 import { PlatformError } from '../../shared/errors.ts';
 import { parseFields } from '../../shared/protocol/request-issues.ts';
 import { JOB_ENDPOINTS, parseJobRequest, toBodyError } from '../../shared/protocol/request-job.ts';
-import { admit } from '../admit.ts';
+import { admit, setIgnoredHeader } from '../admit.ts';
 import type { AppEnv } from '../app.ts';
 import { readJson } from '../body.ts';
 import { methodNotAllowed } from '../errors.ts';
+import { firstIdOf } from '../idempotency.ts';
 import { answerInBackground, waitForEnd } from '../jobs/background.ts';
 import { describeJob, findJob, notFound } from '../jobs/find.ts';
 import { ENDPOINT_PATH, toJobObject } from '../jobs/job-object.ts';
@@ -26,10 +27,12 @@ const listSchema = z.object({
 jobs.post('/', async (c) => {
   const body = await readJson(c.req.raw, c.var.options.maxBodyBytes);
   const { request, ignored, envelope } = parseJobRequest(body);
-  const job = await admit(c, request).catch((error: unknown) => {
-    throw toBodyError(error);
-  });
-  return answerInBackground(c, job, { envelope, body, ignored });
+  setIgnoredHeader(c, ignored);
+  const make = () =>
+    admit(c, request).catch((error: unknown) => {
+      throw toBodyError(error);
+    });
+  return answerInBackground(c, { envelope, body, make });
 });
 
 jobs.get('/', async (c) => {
@@ -74,6 +77,7 @@ jobs.all('/:id', methodNotAllowed('GET, DELETE'));
 
 jobs.post('/:id/cancel', async (c) => {
   const { id } = await findJob(c);
+  await firstIdOf(c, id, null); // a key may not stand for another call; this one may be repeated
   await c.var.transport.cancel(id);
   return c.json(await describeJob(c, await findJob(c, id)));
 });

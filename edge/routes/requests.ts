@@ -7,6 +7,7 @@ import { abandon } from '../abandon.ts';
 import type { AppEnv } from '../app.ts';
 import { Connection } from '../connection.ts';
 import { methodNotAllowed, toPlatformError } from '../errors.ts';
+import { firstIdOf } from '../idempotency.ts';
 import { toFrames } from '../stream/frames.ts';
 import { createSseBody, SSE_HEADERS } from '../stream/sse.ts';
 import type { RequestState } from '../transport/transport.ts';
@@ -18,6 +19,7 @@ requests.all('/:id', methodNotAllowed('GET'));
 
 requests.post('/:id/cancel', async (c) => {
   const { id } = await findRequest(c);
+  await firstIdOf(c, id, null); // a key may not stand for another call; this one may be repeated
   const state = await c.var.transport.cancel(id);
   if (state === null) throw notFound(id);
   return c.json(toRequestObject(state));

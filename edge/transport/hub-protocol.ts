@@ -18,13 +18,9 @@ const eventIdSchema = z.object({ epoch: z.int().nonnegative(), seq: z.int().nonn
 /** The caller's name for one of its streams: any that is used once. */
 const streamIdSchema = z.string();
 
-const reservationSchema = z.object({
-  tenant: tenantSchema,
-  key: z.string(),
-  digest: z.string(),
-  id: z.string(),
-  lifeMs: z.number(),
-});
+const keyedCallSchema = z.object({ tenant: tenantSchema, key: z.string(), digest: z.string() });
+
+const reservationSchema = keyedCallSchema.extend({ id: z.string(), lifeMs: z.number() });
 
 /** What a hub is asked: one method of `Transport`, with its arguments. */
 export const hubCallSchema = z.discriminatedUnion('type', [
@@ -37,6 +33,7 @@ export const hubCallSchema = z.discriminatedUnion('type', [
     after: eventIdSchema.nullable(),
     stream: streamIdSchema,
   }),
+  z.object({ type: z.literal('reserved'), call: keyedCallSchema }),
   z.object({ type: z.literal('reserve'), reservation: reservationSchema }),
   z.object({ type: z.literal('request'), id: requestIdSchema }),
   z.object({ type: z.literal('cancel'), id: requestIdSchema }),
@@ -96,6 +93,9 @@ export function decodeError(text: string): PlatformError {
     ...(retryAfterSeconds === null ? {} : { retryAfterSeconds }),
   });
 }
+
+/** Of the answer to a submission: there when its id was known, so that an earlier job stands. */
+export const KNOWN_HEADER = 'x-known';
 
 /** A line of a stream of events. A stream without an `end` or `error` was cut. */
 export type Frame =

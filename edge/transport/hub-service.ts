@@ -6,6 +6,7 @@ import {
   type HubPlainCall,
   type HubStreamCall,
   hubCallSchema,
+  KNOWN_HEADER,
 } from './hub-protocol.ts';
 import { answerJobs } from './jobs-protocol.ts';
 import { answerStore } from './stores-protocol.ts';
@@ -58,10 +59,7 @@ export class HubService {
   ): Promise<Response> {
     const reading = new AbortController();
     const { signal } = reading;
-    const events =
-      call.type === 'submit'
-        ? await transport.submit(call.job, signal)
-        : await transport.open(call.id, call.after, signal);
+    const { events, isKnown } = await begin(transport, call, signal);
     const leave = () => {
       if (signal.aborted) return;
       callerSignal.removeEventListener('abort', leave);
@@ -73,7 +71,8 @@ export class HubService {
     // Not before: a job that is on its way is queued, whoever waits for it.
     callerSignal.addEventListener('abort', leave);
     if (callerSignal.aborted) leave();
-    return new Response(toBody(events, leave));
+    const headers = isKnown ? { [KNOWN_HEADER]: '1' } : {};
+    return new Response(toBody(events, leave), { headers });
   }
 
   #endCall(): void {
@@ -82,12 +81,22 @@ export class HubService {
   }
 }
 
+async function begin(transport: Transport, call: HubStreamCall, signal: AbortSignal) {
+  if (call.type === 'open') {
+    return { events: await transport.open(call.id, call.after, signal), isKnown: true };
+  }
+  const events = await transport.submit(call.job, signal);
+  return { events, isKnown: events.job !== call.job };
+}
+
 function answer(transport: Transport, call: HubPlainCall): Promise<unknown> {
   switch (call.type) {
     case 'models':
       return transport.models();
     case 'tokenizerFiles':
       return transport.tokenizerFiles(call.digest);
+    case 'reserved':
+      return transport.reserved(call.call);
     case 'reserve':
       return transport.reserve(call.reservation);
     case 'request':

@@ -12,6 +12,7 @@ import {
   type HubCall,
   type HubPlainCall,
   type HubStreamCall,
+  KNOWN_HEADER,
   linesOf,
   servedModelsSchema,
 } from './hub-protocol.ts';
@@ -20,7 +21,15 @@ import { createHubJobs } from './jobs-protocol.ts';
 import { unavailable } from './reach.ts';
 import { requestStateSchema } from './state-protocol.ts';
 import { type AskStore, createHubBatches, createHubFiles } from './stores-protocol.ts';
-import type { RequestState, Reservation, ServedModel, Transport } from './transport.ts';
+import {
+  type KeyedCall,
+  type RequestState,
+  type Reservation,
+  type ServedModel,
+  type SubmittedEvents,
+  submittedEvents,
+  type Transport,
+} from './transport.ts';
 
 /** Sends a call, as JSON, to hub number `hub`, in `[0, numHubs)`. */
 export type SendToHub = (hub: number, call: string) => Promise<Response>;
@@ -73,16 +82,25 @@ export class HubTransport implements Transport {
     return this.#ask(this.#anyHub, { type: 'tokenizerFiles', digest }, tokenizerFilesSchema);
   }
 
-  submit(job: Job, signal: AbortSignal): Promise<AsyncIterable<LoggedEvent>> {
-    return this.#read(job.id, { type: 'submit', job, stream: newStream() }, null, signal);
+  async submit(job: Job, signal: AbortSignal): Promise<SubmittedEvents> {
+    const call = { type: 'submit', job, stream: newStream() } as const;
+    const { reader, isKnown } = await this.#openReader(job.id, call, signal);
+    const first = isKnown ? (await this.request(job.id))?.job : undefined;
+    return submittedEvents(first ?? job, this.#follow(job.id, reader, null, signal));
   }
 
-  open(
+  async open(
     id: RequestId,
     after: EventId | null,
     signal: AbortSignal,
   ): Promise<AsyncIterable<LoggedEvent>> {
-    return this.#read(id, { type: 'open', id, after, stream: newStream() }, after, signal);
+    const call = { type: 'open', id, after, stream: newStream() } as const;
+    const { reader } = await this.#openReader(id, call, signal);
+    return this.#follow(id, reader, after, signal);
+  }
+
+  reserved(call: KeyedCall): Promise<string | null> {
+    return this.#ask(this.#anyHub, { type: 'reserved', call }, z.string().nullable());
   }
 
   reserve(reservation: Reservation): Promise<string> {
@@ -139,19 +157,13 @@ export class HubTransport implements Transport {
     }
   }
 
-  async #read(
+  /** The body is given up as soon as `signal` aborts, read or not. */
+  async #openReader(
     id: RequestId,
     call: HubStreamCall,
-    after: EventId | null,
     signal: AbortSignal,
-  ): Promise<AsyncIterable<LoggedEvent>> {
-    const first = await this.#openReader(id, call, signal);
-    return this.#follow(id, first, after, signal);
-  }
-
-  /** The body is given up as soon as `signal` aborts, read or not. */
-  async #openReader(id: RequestId, call: HubStreamCall, signal: AbortSignal): Promise<Reader> {
-    const { body } = await this.#call(this.#hubOf(id), call);
+  ): Promise<{ readonly reader: Reader; readonly isKnown: boolean }> {
+    const { body, headers } = await this.#call(this.#hubOf(id), call);
     if (body === null)
       throw new PlatformError('protocol_mismatch', 'a hub answered without a body');
     const reader: Reader = body.getReader();
@@ -164,7 +176,7 @@ export class HubTransport implements Transport {
     void reader.closed
       .catch(() => undefined) // whoever reads is told
       .then(() => signal.removeEventListener('abort', cancel));
-    return reader;
+    return { reader, isKnown: headers.has(KNOWN_HEADER) };
   }
 
   async *#follow(
@@ -191,7 +203,7 @@ export class HubTransport implements Transport {
       }
       if (signal.aborted) return;
       const call = { type: 'open', id, after: last, stream: newStream() } as const;
-      reader = await this.#openReader(id, call, signal);
+      ({ reader } = await this.#openReader(id, call, signal));
     }
   }
 }

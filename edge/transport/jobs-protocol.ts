@@ -68,8 +68,6 @@ export function answerJobs(jobs: JobStore, call: JobCall): Promise<unknown> {
 /** Asks a hub, and reads its answer with the schema. */
 export type AskJobs = <Value>(call: JobCall, schema: z.ZodType<Value>) => Promise<Value>;
 
-const nothingSchema = z.unknown().transform(() => undefined);
-
 const jobPageSchema = z.object({
   jobs: z.array(requestStateSchema),
   lastId: z.string().nullable(),
@@ -83,7 +81,7 @@ const noticesSchema = z.array(z.object({ cursor: z.string(), notice: listedNotic
 /** The same over a hub. */
 export function createHubJobs(ask: AskJobs): JobStore {
   return {
-    enqueue: (job) => ask({ method: 'enqueue', job }, nothingSchema),
+    enqueue: (job) => ask({ method: 'enqueue', job }, jobSchema),
     find: (id) => ask({ method: 'find', id }, requestStateSchema.nullable()),
     place: (job) => ask({ method: 'place', job }, placeSchema),
     list: (query) => ask({ method: 'list', query }, jobPageSchema),

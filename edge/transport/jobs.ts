@@ -46,9 +46,10 @@ export interface JobStore {
   /**
    * Queues a background request, and lists it among its tenant's.
    *
+   * @returns what the request is: where its id was known, the job that was queued first
    * @throws {PlatformError} as `Transport.submit`
    */
-  enqueue(job: Job): Promise<void>;
+  enqueue(job: Job): Promise<Job>;
 
   /** One that waits beyond its deadline has expired by the time this resolves. */
   find(id: RequestId): Promise<RequestState | null>;

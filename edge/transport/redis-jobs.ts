@@ -54,7 +54,7 @@ export class RedisJobs implements JobStore {
   /**
    * Whatever is lost on the way, one who looks after pending jobs finds it: that is written first.
    */
-  async enqueue(job: Job): Promise<void> {
+  async enqueue(job: Job): Promise<Job> {
     const { client, keys, queues, reach } = this.#context;
     await this.#intake.admit(job);
     if (isNotified(job)) {
@@ -66,8 +66,9 @@ export class RedisJobs implements JobStore {
         this.#tidy(index),
       ]);
     }
-    await this.#intake.create(job);
-    await queues.add(job);
+    const standing = await this.#intake.create(job);
+    await queues.add(standing);
+    return standing;
   }
 
   async find(id: RequestId): Promise<RequestState | null> {

@@ -22,7 +22,15 @@ import { RedisJobs } from './redis-jobs.ts';
 import { RequestIntake } from './request-intake.ts';
 import { RequestQueues } from './request-queues.ts';
 import { Subscriptions } from './subscriptions.ts';
-import type { RequestState, Reservation, ServedModel, Transport } from './transport.ts';
+import {
+  type KeyedCall,
+  type RequestState,
+  type Reservation,
+  type ServedModel,
+  type SubmittedEvents,
+  submittedEvents,
+  type Transport,
+} from './transport.ts';
 
 export interface RedisTransportOptions {
   /** Where every name in Redis begins. */
@@ -111,23 +119,26 @@ export class RedisTransport implements Transport, AsyncDisposable {
     return parsed.data;
   }
 
-  async submit(job: Job, signal: AbortSignal): Promise<AsyncIterable<LoggedEvent>> {
+  async submit(job: Job, signal: AbortSignal): Promise<SubmittedEvents> {
     const from = { after: null, hasPast: false };
-    const { reader, leave } = await this.#listen(job.id, from, signal, async (reader) => {
+    const { reader, leave, result } = await this.#listen(job.id, from, signal, async (reader) => {
       await this.#intake.admit(job);
-      if (!(await this.#intake.create(job))) reader.onGap();
+      const standing = await this.#intake.create(job);
+      if (standing !== job) reader.onGap();
+      return standing;
     });
     try {
-      await this.#queues.add(job);
+      await this.#queues.add(result);
     } catch (error) {
       leave();
       throw error;
     }
-    const clearDeadline = this.#watchDeadline(job);
-    return untilOver(reader, signal, () => {
+    const clearDeadline = this.#watchDeadline(result);
+    const events = untilOver(reader, signal, () => {
       clearDeadline();
       leave();
     });
+    return submittedEvents(result, events);
   }
 
   async open(
@@ -144,18 +155,17 @@ export class RedisTransport implements Transport, AsyncDisposable {
     return untilOver(reader, signal, leave);
   }
 
-  async reserve({ digest, id, lifeMs, ...named }: Reservation): Promise<string> {
-    const name = this.#keys.reservation(named);
+  async reserved(call: KeyedCall): Promise<string | null> {
+    const name = this.#keys.reservation(call);
+    return firstIdIn(await this.#reach.call(() => this.#client.get(name)), call);
+  }
+
+  async reserve({ id, lifeMs, ...call }: Reservation): Promise<string> {
+    const name = this.#keys.reservation(call);
     const reserved = await this.#reach.call(() =>
-      this.#client.set(name, `${id} ${digest}`, 'PX', lifeMs, 'NX', 'GET'),
+      this.#client.set(name, `${id} ${call.digest}`, 'PX', lifeMs, 'NX', 'GET'),
     );
-    if (reserved === null) return id;
-    const [firstId = '', firstDigest] = reserved.split(' ');
-    if (firstDigest !== digest) {
-      const message = 'the idempotency key was used for a request with another body';
-      throw new PlatformError('idempotency_mismatch', message, { param: 'Idempotency-Key' });
-    }
-    return firstId;
+    return firstIdIn(reserved, call) ?? id;
   }
 
   noteLeft(id: RequestId): Promise<number> {
@@ -200,18 +210,22 @@ export class RedisTransport implements Transport, AsyncDisposable {
   }
 
   /** A reader that hears its request by the time this resolves, together with `meanwhile`. */
-  async #listen(
+  async #listen<Result>(
     id: RequestId,
     from: { readonly after: EventId | null; readonly hasPast: boolean },
     signal: AbortSignal,
-    meanwhile: (reader: EventReader) => Promise<void>,
-  ): Promise<{ readonly reader: EventReader; readonly leave: () => void }> {
+    meanwhile: (reader: EventReader) => Promise<Result>,
+  ): Promise<{
+    readonly reader: EventReader;
+    readonly leave: () => void;
+    readonly result: Result;
+  }> {
     const reader = new EventReader(this.#sourceOf(id), from, signal);
     const channel = this.#keys.request(id).events;
     const listening = this.#hearing.call(() => this.#subscriptions.listen(channel, reader));
     try {
-      const [leave] = await Promise.all([listening, meanwhile(reader)]);
-      return { reader, leave };
+      const [leave, result] = await Promise.all([listening, meanwhile(reader)]);
+      return { reader, leave, result };
     } catch (error) {
       void listening.then(
         (leave) => leave(),
@@ -245,6 +259,15 @@ export class RedisTransport implements Transport, AsyncDisposable {
     }, restMs);
     return () => clearTimeout(timer);
   }
+}
+
+/** Of what was reserved for a call. @throws {PlatformError} `idempotency_mismatch` */
+function firstIdIn(reserved: string | null, { digest }: KeyedCall): string | null {
+  if (reserved === null) return null;
+  const [firstId = '', firstDigest] = reserved.split(' ');
+  if (firstDigest === digest) return firstId;
+  const message = 'the idempotency key was used for a request with another body';
+  throw new PlatformError('idempotency_mismatch', message, { param: 'Idempotency-Key' });
 }
 
 /** @param leave called once or twice: at the end, and when the signal aborts, read or not */

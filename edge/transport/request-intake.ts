@@ -46,11 +46,12 @@ export class RequestIntake {
     if (!isKnown) throw refusal;
   }
 
-  /** @returns whether it was new */
-  create(job: Job): Promise<boolean> {
+  /** @returns the job itself when it is new, else the one that its id has stood for so far */
+  async create(job: Job): Promise<Job> {
     const { reach, scripts } = this.#context;
     const options = { keepMs: job.keepMs, isNotified: isNotified(job) };
-    return reach.call(() => scripts.create(job.id, encodeJob(job), options));
+    const isNew = await reach.call(() => scripts.create(job.id, encodeJob(job), options));
+    return isNew ? job : ((await this.find(job.id))?.job ?? job);
   }
 
   async find(id: RequestId): Promise<RequestState | null> {

@@ -32,16 +32,29 @@ export interface RequestState {
   };
 }
 
-/** A client's name for one of its calls, so that a retry is not a second request. */
-export interface Reservation {
+/** A call that its client has a name for, so that a retry is not a second one. */
+export interface KeyedCall {
   readonly tenant: TenantId;
   /** sha256 of the `Idempotency-Key`. */
   readonly key: string;
   /** sha256 of the route and body that it stands for. */
   readonly digest: string;
+}
+
+export interface Reservation extends KeyedCall {
   /** The request, file or batch that it stands for from now on, if it is new. */
   readonly id: string;
   readonly lifeMs: number;
+}
+
+/** The events of a request, for whoever submitted it. */
+export interface SubmittedEvents extends AsyncIterable<LoggedEvent> {
+  /** What the request is: where its id was known, the job that was submitted first. */
+  readonly job: Job;
+}
+
+export function submittedEvents(job: Job, events: AsyncIterable<LoggedEvent>): SubmittedEvents {
+  return { job, [Symbol.asyncIterator]: () => events[Symbol.asyncIterator]() };
 }
 
 /** All that edge wants of the rest of the system. */
@@ -58,12 +71,13 @@ export interface Transport {
 
   /**
    * Queues the job, already subscribed to its events: the first event cannot be missed. The
-   * subscription ends with the last event or with `signal`.
+   * subscription ends with the last event or with `signal`. A request whose id is known stays what
+   * it is.
    *
    * @throws {PlatformError} `unavailable` when Redis cannot be reached; `rate_limited` or
    *   `deadline_exceeded` when the request is new and the queue too long for it
    */
-  submit(job: Job, signal: AbortSignal): Promise<AsyncIterable<LoggedEvent>>;
+  submit(job: Job, signal: AbortSignal): Promise<SubmittedEvents>;
 
   /**
    * Events after `after` (all for `null`), past ones first, up to the last event or until `signal`.
@@ -75,6 +89,12 @@ export interface Transport {
     after: EventId | null,
     signal: AbortSignal,
   ): Promise<AsyncIterable<LoggedEvent>>;
+
+  /**
+   * @returns the id that the key stands for; `null` when nobody has reserved it
+   * @throws {PlatformError} `idempotency_mismatch` when it stands for a call with another digest
+   */
+  reserved(call: KeyedCall): Promise<string | null>;
 
   /**
    * @returns the id that the key stands for: of whatever reserved it first

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { Connection } from '../../edge/connection.ts';
 import { createTestEdge } from '../support/edge.ts';
 import { tokensOf } from '../support/transport-conformance.ts';
@@ -64,6 +64,23 @@ describe('a client that goes away', () => {
     await reader.cancel();
     await aborted;
     expect(transport.cancelled).toEqual([id]);
+  });
+
+  it.each([
+    ['cancel', 'cancelled'],
+    ['continue', 'queued'],
+  ])('before its request is queued: with %s it is %s', async (onDisconnect, status) => {
+    const { app, transport } = createTestEdge(null);
+    const response = await app.request('/v1/completions', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ ...body, stream: false, on_disconnect: onDisconnect }),
+      signal: AbortSignal.abort(),
+    });
+
+    expect(response.status).toBe(499);
+    const id = transport.submitted[0]!.id;
+    await vi.waitFor(async () => expect((await transport.request(id))?.status).toBe(status));
   });
 
   it('leaves its request running if it said so', async () => {

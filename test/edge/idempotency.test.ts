@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { createTestEdge, jsonOf } from '../support/edge.ts';
+import { storiesCard, storiesFiles } from '../support/stories.ts';
 
 const body = { model: 'stories-target', prompt: 'Once upon a time', max_tokens: 8 };
 const path = '/v1/completions';
@@ -39,6 +40,17 @@ describe('Idempotency-Key', () => {
 
     expect(new Set(answers).size).toBe(1);
     expect(transport.submitted).toHaveLength(1);
+  });
+
+  it('answers a retry when nobody serves the model any longer', async () => {
+    const { post, transport } = createTestEdge();
+    const first = await post(path, body, keyed('a'));
+    transport.register(storiesCard, storiesFiles, 0);
+
+    const second = await post(path, body, keyed('a'));
+
+    expect(await second.text()).toBe(await first.text());
+    expect((await post(path, body, keyed('b'))).status).toBe(503);
   });
 
   it('refuses the key with another body, or at another route', async () => {

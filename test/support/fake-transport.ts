@@ -1,10 +1,13 @@
 import { type QueueLoad, refusalOf } from '../../edge/transport/admission.ts';
 import type { QueuePlace } from '../../edge/transport/jobs.ts';
-import type {
-  RequestState,
-  Reservation,
-  ServedModel,
-  Transport,
+import {
+  type KeyedCall,
+  type RequestState,
+  type Reservation,
+  type ServedModel,
+  type SubmittedEvents,
+  submittedEvents,
+  type Transport,
 } from '../../edge/transport/transport.ts';
 import { invariant } from '../../shared/assert.ts';
 import { PlatformError } from '../../shared/errors.ts';
@@ -75,10 +78,10 @@ export class FakeTransport implements Transport {
     return files;
   }
 
-  async submit(job: Job, signal: AbortSignal): Promise<AsyncIterable<LoggedEvent>> {
+  async submit(job: Job, signal: AbortSignal): Promise<SubmittedEvents> {
     await this.ping();
     const known = this.#entryById.get(job.id);
-    if (known !== undefined) return readLog(known, -1, signal);
+    if (known !== undefined) return submittedEvents(known.job, readLog(known, -1, signal));
     const refusal = refusalOf(job, this.#loadFor(job), this.maxQueued);
     if (refusal !== null) throw refusal;
     const entry: Entry = {
@@ -97,7 +100,7 @@ export class FakeTransport implements Transport {
     this.#nextSubmission.resolve(entry.job);
     this.#nextSubmission = Promise.withResolvers();
     if (this.#play !== null) this.#start(entry, this.#play);
-    return readLog(entry, -1, signal);
+    return submittedEvents(job, readLog(entry, -1, signal));
   }
 
   async open(
@@ -111,15 +114,19 @@ export class FakeTransport implements Transport {
     return readLog(entry, after?.seq ?? -1, signal);
   }
 
-  async reserve({ tenant, key, digest, id }: Reservation): Promise<string> {
+  async reserved({ tenant, key, digest }: KeyedCall): Promise<string | null> {
     await this.ping();
-    const name = `${tenant} ${key}`;
-    const first = this.#reservations.get(name) ?? { id, digest };
-    this.#reservations.set(name, first);
-    if (first.digest !== digest) {
-      throw new PlatformError('idempotency_mismatch', 'another body', { param: 'Idempotency-Key' });
+    const first = this.#reservations.get(`${tenant} ${key}`);
+    if (first === undefined || first.digest === digest) return first?.id ?? null;
+    throw new PlatformError('idempotency_mismatch', 'another body', { param: 'Idempotency-Key' });
+  }
+
+  async reserve({ id, ...call }: Reservation): Promise<string> {
+    const { tenant, key, digest } = call;
+    if (!this.#reservations.has(`${tenant} ${key}`)) {
+      this.#reservations.set(`${tenant} ${key}`, { id, digest });
     }
-    return first.id;
+    return (await this.reserved(call)) ?? id;
   }
 
   async noteLeft(id: RequestId): Promise<number> {
@@ -200,7 +207,7 @@ export class FakeTransport implements Transport {
     return {
       ping: () => this.ping(),
       request: (id) => this.request(id),
-      submit: async (job) => void (await this.submit(job, new AbortController().signal)),
+      submit: async (job) => (await this.submit(job, new AbortController().signal)).job,
       expire: (id) => endUnbegun(this.#entry(id), 'deadline'),
       forget: (id) => this.#entryById.delete(id),
       place: (job) => this.#placeOf(job),

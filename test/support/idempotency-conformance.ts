@@ -1,14 +1,19 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createApp } from '../../edge/app.ts';
 import type { FileStore } from '../../edge/transport/files.ts';
 import type { Transport } from '../../edge/transport/transport.ts';
 import { PlatformError } from '../../shared/errors.ts';
-import { toTenantId } from '../../shared/ids.ts';
+import { toRequestId, toTenantId } from '../../shared/ids.ts';
 import type { BatchSpec } from '../../shared/protocol/batch.ts';
 import { FILE_CHUNK_BYTES } from '../../shared/protocol/file.ts';
 import { jsonOf } from './edge.ts';
+import { doneOf } from './fake-transport.ts';
+import { storiesCard, storiesFiles } from './stories.ts';
+import { type TransportHarness, tokensOf } from './transport-conformance.ts';
 
 const limits = { maxBytes: 10_000_000, maxFiles: 2, maxTenantBytes: 20_000_000, lifeMs: 3_600_000 };
+const base = { endpoint: '/v1/completions', completion_window: '24h' };
+const completion = { model: storiesCard.name, prompt: 'Once' };
 /** Several pieces of the store. */
 const long = 'x\n'.repeat(FILE_CHUNK_BYTES);
 
@@ -27,15 +32,17 @@ function openApp(transport: Transport, tenant: string, now = Date.now) {
     const headers = { authorization, 'idempotency-key': key };
     return app.request('/v1/files', { method: 'POST', headers, body });
   };
-  const createBatch = (fields: object, key: string) =>
-    app.request('/v1/batches', {
+  const post = async (path: string, body: object, key: string) =>
+    app.request(path, {
       method: 'POST',
       headers: { authorization, 'content-type': 'application/json', 'idempotency-key': key },
-      body: JSON.stringify({ endpoint: '/v1/completions', completion_window: '24h', ...fields }),
+      body: JSON.stringify(body),
     });
+  const createBatch = (fields: object, key: string) =>
+    post('/v1/batches', { ...base, ...fields }, key);
   const idsAt = async (path: string) =>
     (await jsonOf(await call(path))).data.map(({ id }: { id: string }) => id);
-  return { call, upload, createBatch, idsAt };
+  return { call, post, upload, createBatch, idsAt };
 }
 
 /** The same transport, but for the call that completes a file. */
@@ -55,16 +62,28 @@ function override<Target extends object>(target: Target, member: keyof Target, v
 
 const gone = () => Promise.reject(new PlatformError('unavailable', 'gone'));
 
-/** What an `Idempotency-Key` means for files and batches, whatever holds them. */
-export function describeIdempotency(
-  name: string,
-  open: () => Promise<{ readonly transport: Transport } & AsyncDisposable>,
-): void {
+/** A transport over which no call goes on before so many have reserved the key of theirs. */
+function withBarrier(transport: Transport, numCalls: number) {
+  const reserved = Promise.withResolvers<string>();
+  let numReserved = 0;
+  const reserve: Transport['reserve'] = async (reservation) => {
+    const id = await transport.reserve(reservation);
+    numReserved += 1;
+    if (numReserved === numCalls) reserved.resolve(id);
+    return reserved.promise;
+  };
+  const id = reserved.promise.then(toRequestId);
+  return { transport: override(transport, 'reserve', reserve), id };
+}
+
+/** What an `Idempotency-Key` means, whatever holds requests, files and batches. */
+export function describeIdempotency(name: string, open: () => Promise<TransportHarness>): void {
   describe(`an Idempotency-Key over ${name}`, () => {
     let harness: Awaited<ReturnType<typeof open>>;
     let numTenants = 0;
     beforeAll(async () => {
       harness = await open();
+      await harness.register(storiesCard, storiesFiles);
     });
     afterAll(() => harness?.[Symbol.asyncDispose]());
 
@@ -77,6 +96,58 @@ export function describeIdempotency(
       expect(response.status).toBe(422);
       expect((await jsonOf(response)).error.code).toBe('idempotency_mismatch');
     };
+
+    it('makes one request of calls that come at once, and answers all with what it is', async () => {
+      const { transport, id } = withBarrier(harness.transport, 3);
+      const { post } = openApp(transport, next().tenant);
+      const answers = [1, 2, 3].map(() => post('/v1/completions', completion, 'a'));
+      await vi.waitFor(async () => expect(await transport.request(await id)).not.toBeNull());
+      const events = [tokensOf('a', 'stop'), doneOf({ promptTokens: 1, completionTokens: 1 })];
+      await harness.append(await id, await harness.claim(await id), events);
+
+      const seed = (await transport.request(await id))?.job.sampling.seed;
+      for (const answer of await Promise.all(answers)) {
+        expect(answer.headers.get('x-request-id')).toBe(await id);
+        expect(answer.headers.get('x-seed')).toBe(`${seed}`);
+        expect(await jsonOf(answer)).toMatchObject({ id: await id, seed });
+      }
+    });
+
+    it('makes one job of calls that come at once, with the secret that signs', async () => {
+      const { transport, id } = withBarrier(harness.transport, 3);
+      const { post } = openApp(transport, next().tenant);
+      const webhook = { url: 'https://example.com/hook' };
+      const job = { endpoint: '/v1/completions', body: completion, webhook };
+      const answers = await Promise.all([1, 2, 3].map(() => post('/v1/jobs', job, 'a')));
+
+      const { job: standing } = (await transport.request(await id))!;
+      for (const answer of answers) {
+        expect(await jsonOf(answer)).toMatchObject({
+          id: await id,
+          seed: standing.sampling.seed,
+          webhook: { secret: standing.webhook?.secret },
+        });
+      }
+    });
+
+    it('is asked of a cancel as well, which may be repeated', async () => {
+      const { post, call } = next();
+      const submit = async (key: string) => {
+        const job = { endpoint: '/v1/completions', body: completion };
+        const { id } = await jsonOf(await post('/v1/jobs', job, key));
+        return [`/v1/jobs/${id}/cancel`, `/v1/requests/${id}/cancel`] as const;
+      };
+      const [asJob, asRequest] = await submit('a');
+      for (const path of [asJob, asRequest, asJob, asRequest]) {
+        const answer = await post(path, {}, path === asJob ? 'b' : 'c');
+        expect(await jsonOf(answer)).toMatchObject({ status: 'cancelled' });
+      }
+      const [otherJob, otherRequest] = await submit('d');
+      await expectMismatch(await post(otherJob, {}, 'b'));
+      await expectMismatch(await post(otherRequest, {}, 'c'));
+      const other = await call(otherJob.slice(0, -'/cancel'.length));
+      expect(await jsonOf(other)).toMatchObject({ status: 'queued' });
+    });
 
     it('answers a retry of an upload with the first file, and keeps nothing of it', async () => {
       const { upload, idsAt, call } = next();

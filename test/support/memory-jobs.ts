@@ -21,7 +21,8 @@ import {
 /** What a store in memory wants of the queue and log in memory. */
 export interface JobHost {
   ping(): Promise<void>;
-  submit(job: Job): Promise<void>;
+  /** @returns the job that stands under the id */
+  submit(job: Job): Promise<Job>;
   request(id: RequestId): Promise<RequestState | null>;
   /** Ends a request that has not begun. */
   expire(id: RequestId): void;
@@ -60,9 +61,10 @@ export class MemoryJobs implements JobStore {
     this.#noticesByTenant.set(tenant, [...(this.#noticesByTenant.get(tenant) ?? []), notice]);
   }
 
-  async enqueue(job: Job): Promise<void> {
-    await this.#host.submit(job);
+  async enqueue(job: Job): Promise<Job> {
+    const standing = await this.#host.submit(job);
     if (job.class !== 'batch' && !this.#ids.includes(job.id)) this.#ids.push(job.id);
+    return standing;
   }
 
   async find(id: RequestId): Promise<RequestState | null> {

@@ -147,6 +147,17 @@ export function describeTransport(name: string, open: () => Promise<TransportHar
       expect(await replay({ epoch, seq: 3 })).toEqual([]);
     });
 
+    it('leaves a request what it is when another is submitted under its id', async () => {
+      const job = jobOf();
+      const first = await transport.submit(job, never);
+      const sampling = { ...job.sampling, seed: 2 };
+      const second = await transport.submit({ ...job, fingerprint: 'other', sampling }, never);
+      await harness.append(job.id, await harness.claim(job.id), story);
+
+      expect([first.job, second.job]).toEqual([job, job]);
+      expect(await Array.fromAsync(second)).toEqual(await Array.fromAsync(first));
+    });
+
     it('goes on live after the past, for any number of readers', async () => {
       const job = jobOf();
       const first = Array.fromAsync(await transport.submit(job, never));

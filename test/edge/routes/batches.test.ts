@@ -43,18 +43,24 @@ describe('batches', () => {
   });
 
   it('are cancelled once, and not when they have ended', async () => {
-    const { create, call, transport } = await openEdge();
+    const { create, post, transport } = await openEdge();
     const { id } = await jsonOf(await create({}));
-    const cancel = () => call(`/v1/batches/${id}/cancel`, 'ann', 'POST');
+    const cancel = (headers: Record<string, string> = {}) =>
+      post(`/v1/batches/${id}/cancel`, '', { authorization: 'Bearer ann', ...headers });
 
     expect(await jsonOf(await cancel())).toMatchObject({ status: 'cancelling' });
-    expect((await cancel()).status).toBe(200);
+    expect((await cancel({ 'idempotency-key': 'a' })).status).toBe(200);
     const batch = await transport.batches.claim(id);
     const file = { id: 'file-x', tenant: toTenantId('ann'), filename: '', expiresMs: 0 };
     const output = { ...file, purpose: 'batch_output', createdMs: 0, numBytes: 0 } as const;
     const end = { status: 'cancelled', errors: [], output, errorOutput: output } as const;
     await transport.batches.end(batch!, end);
     expect((await cancel()).status).toBe(409);
+    expect((await cancel({ 'idempotency-key': 'b' })).status).toBe(409);
+    expect((await cancel({ 'idempotency-key': 'b' })).status).toBe(409); // it was refused
+    const retry = await cancel({ 'idempotency-key': 'a' });
+    expect(retry.status).toBe(200);
+    expect(await jsonOf(retry)).toMatchObject({ id, status: 'cancelled' });
   });
 
   it.each([

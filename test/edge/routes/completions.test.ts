@@ -190,7 +190,8 @@ describe('POST /v1/completions', () => {
 
   it('tells a reader, without an id to go on after, when the events cannot be read any longer', async () => {
     const { app, transport } = createTestEdge(null);
-    transport.submit = async () => ({
+    transport.submit = async (job) => ({
+      job,
       async *[Symbol.asyncIterator]() {
         yield { id: { epoch: 1, seq: 0 }, event: tokensOf('Hi') };
         throw new PlatformError('unavailable', 'redis does not answer');
