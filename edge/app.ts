@@ -1,7 +1,7 @@
 import { Hono } from 'hono';
 import { cors } from 'hono/cors';
 import type { RequestId, TenantId } from '../shared/ids.ts';
-import { createModelCatalog, type ModelCatalog } from './catalog.ts';
+import { type CreateEncoder, createModelCatalog, type ModelCatalog } from './catalog.ts';
 import { toErrorResponse, toNotFound } from './errors.ts';
 import { consoleLog, type Log } from './log.ts';
 import { authenticate } from './middleware/auth.ts';
@@ -54,6 +54,8 @@ export interface AppOptions {
   readonly now: () => number;
   /** Draws a seed for a request that brings none: unsigned 32 bits. */
   readonly drawSeed: () => number;
+  /** Decides where texts are encoded; absent for here and now. */
+  readonly createEncoder?: CreateEncoder;
   readonly log: Log;
 }
 
@@ -110,7 +112,7 @@ export function createApp(
   overrides: Partial<AppOptions> = {},
 ): Hono<AppEnv> {
   const options = { ...defaultOptions, ...overrides };
-  const catalog = createModelCatalog();
+  const catalog = createModelCatalog(options.createEncoder);
   const app = new Hono<AppEnv>();
 
   app.onError((error, c) => toErrorResponse(error, c));

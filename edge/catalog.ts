@@ -2,17 +2,23 @@ import { invariant } from '../shared/assert.ts';
 import { type ChatTemplate, createChatTemplate } from '../shared/chat-template.ts';
 import { PlatformError } from '../shared/errors.ts';
 import type { ModelCard, TokenizerFiles } from '../shared/protocol/model-card.ts';
-import { createTokenizer, type Tokenizer } from '../shared/tokenizer.ts';
+import { createTokenizer } from '../shared/tokenizer.ts';
+import { createInlineEncoder, type Encoder } from './encoder.ts';
 import type { ServedModel, Transport } from './transport/transport.ts';
 
 /** Tokenizers kept at once; the one unused for longest goes first. */
 const MAX_TOKENIZERS = 16;
 
 export interface TextTools {
-  readonly tokenizer: Tokenizer;
-  /** `null` for a model that was not trained for chat. */
-  readonly chatTemplate: ChatTemplate | null;
+  readonly encoder: Encoder;
+  /**
+   * @returns `null` for a model that was not trained for chat
+   * @throws {ChatTemplateError} when the model's template cannot be read
+   */
+  readonly chatTemplate: () => ChatTemplate | null;
 }
+
+export type CreateEncoder = (files: TokenizerFiles) => Encoder;
 
 export interface ModelCatalog {
   /**
@@ -43,7 +49,8 @@ function isBetter(model: ServedModel, other: ServedModel): boolean {
   return model.card.fingerprint < other.card.fingerprint;
 }
 
-export function createModelCatalog(): ModelCatalog {
+/** @param createEncoder decides where texts are encoded */
+export function createModelCatalog(createEncoder: CreateEncoder = createHere): ModelCatalog {
   // Values, never promises: on Workers a promise belongs to the request that made it.
   const toolsByDigest = new Map<string, TextTools>();
   return {
@@ -61,25 +68,38 @@ export function createModelCatalog(): ModelCatalog {
       if (!toolsByDigest.has(digest)) {
         const files = await transport.tokenizerFiles(digest);
         // Another request may have been faster; building twice would cost more than asking twice.
-        if (!toolsByDigest.has(digest)) toolsByDigest.set(digest, createTextTools(files));
+        if (!toolsByDigest.has(digest))
+          toolsByDigest.set(digest, createTools(files, createEncoder));
       }
       const tools = toolsByDigest.get(digest);
       invariant(tools !== undefined, `tokenizer ${digest} is not kept`);
       toolsByDigest.delete(digest); // put back at the end: a map keeps the order of insertion
       toolsByDigest.set(digest, tools);
-      if (toolsByDigest.size > MAX_TOKENIZERS) dropFirst(toolsByDigest);
+      if (toolsByDigest.size > MAX_TOKENIZERS) dropOldest(toolsByDigest);
       return tools;
     },
   };
 }
 
-function createTextTools(files: TokenizerFiles): TextTools {
-  return { tokenizer: createTokenizer(files), chatTemplate: createChatTemplate(files) };
+function createHere(files: TokenizerFiles): Encoder {
+  return createInlineEncoder(createTokenizer(files));
 }
 
-function dropFirst(map: Map<string, unknown>): void {
-  for (const key of map.keys()) {
-    map.delete(key);
+function createTools(files: TokenizerFiles, createEncoder: CreateEncoder): TextTools {
+  let template: ChatTemplate | null | undefined; // read by the first chat: others do without
+  return {
+    encoder: createEncoder(files),
+    chatTemplate() {
+      if (template === undefined) template = createChatTemplate(files);
+      return template;
+    },
+  };
+}
+
+function dropOldest(toolsByDigest: Map<string, TextTools>): void {
+  for (const [digest, { encoder }] of toolsByDigest) {
+    toolsByDigest.delete(digest);
+    encoder.close();
     return;
   }
 }

@@ -4,18 +4,19 @@ import { MAX_SINK_TOKENS } from '../shared/protocol/endless.ts';
 import type { ContextPolicy, Job, SamplingParams } from '../shared/protocol/job.ts';
 import type { ModelCard } from '../shared/protocol/model-card.ts';
 import type { GenerationRequest } from '../shared/protocol/request.ts';
-import type { ChatRequest } from '../shared/protocol/request-chat.ts';
-import type { Prompt } from '../shared/protocol/request-completions.ts';
 import type { GenerationOptions } from '../shared/protocol/request-fields.ts';
-import type { TextTools } from './catalog.ts';
-import { checkTokenIds, type EncodeTextOptions, encodeText } from './prompt.ts';
+import {
+  checkTokenIds,
+  encodePrediction,
+  encodePrompts,
+  maxPromptTokens,
+  type PromptContext,
+} from './prompt.ts';
 
 /** What a request becomes a job with. */
-export interface JobContext {
+export interface JobContext extends PromptContext {
   readonly id: RequestId;
   readonly tenant: TenantId;
-  readonly card: ModelCard;
-  readonly tools: TextTools;
   readonly nowMs: number;
   /** Used when the request brings no seed: unsigned 32 bits. */
   readonly drawSeed: () => number;
@@ -31,12 +32,12 @@ const DEFAULT_SINK_TOKENS = 4;
  * @throws {PlatformError} `context_too_long`, `unsupported_parameter` for what the model cannot do,
  *   or `invalid_request` for tokens that it does not have
  */
-export function createJob(request: GenerationRequest, context: JobContext): Job {
+export async function createJob(request: GenerationRequest, context: JobContext): Promise<Job> {
   const { card } = context;
   const contextPolicy = toContextPolicy(request, card);
-  const isBounded = contextPolicy.type === 'stop';
-  const prompts = encodePrompts(request, context, isBounded ? card.maxSequenceTokens : null);
-  if (isBounded) checkLengths(request, prompts, card);
+  const sampling = toSampling(request, context);
+  const prompts = await encodePrompts(request, context);
+  checkLengths(request, prompts, card);
   return {
     version: 1,
     id: context.id,
@@ -50,7 +51,7 @@ export function createJob(request: GenerationRequest, context: JobContext): Job 
     priority: request.priority,
     prompts,
     n: request.n,
-    sampling: toSampling(request, context),
+    sampling,
     maxTokens: request.maxTokens,
     stop: [...request.stop],
     topLogprobs: request.topLogprobs,
@@ -59,92 +60,35 @@ export function createJob(request: GenerationRequest, context: JobContext): Job 
     stream: request.stream,
     includeUsage: request.includeUsage,
     speculation: request.speculation,
-    prediction: encodePrediction(request, context),
+    prediction: await encodePrediction(request, context),
     contextPolicy,
     onDisconnect: request.onDisconnect,
   };
 }
 
-/** @param maxTokens `null` when prompts may be longer than the context */
-function encodePrompts(
-  request: GenerationRequest,
-  context: JobContext,
-  maxTokens: number | null,
-): TokenId[][] {
-  if (request.endpoint === 'chat') return [encodeMessages(request, context, maxTokens)];
-  const isAlone = request.prompts.length === 1;
-  return request.prompts.map((prompt, i) => {
-    const options = {
-      param: isAlone ? 'prompt' : `prompt[${i}]`,
-      addSpecialTokens: true,
-      maxTokens,
-    };
-    return encodePrompt(prompt, options, context);
-  });
-}
-
-function encodePrompt(
-  prompt: Prompt,
-  options: EncodeTextOptions,
-  { card, tools }: JobContext,
-): TokenId[] {
-  const { param } = options;
-  if (typeof prompt !== 'string') {
-    checkTokenIds(prompt, param, card);
-    return [...prompt];
-  }
-  const tokenIds = encodeText(prompt, options, tools.tokenizer);
-  if (tokenIds.length > 0) return tokenIds;
-  const message = `${param} is empty, and ${card.name} has no token to begin with`;
-  throw new PlatformError('invalid_request', message, { param });
-}
-
-function encodeMessages(
-  request: ChatRequest,
-  { card, tools }: JobContext,
-  maxTokens: number | null,
-): TokenId[] {
-  if (tools.chatTemplate === null) {
-    const message = `${card.name} has no chat template; use /v1/completions`;
-    throw new PlatformError('invalid_request', message, { param: 'model' });
-  }
-  const text = tools.chatTemplate.render(request.messages);
-  const options = { param: 'messages', addSpecialTokens: false, maxTokens };
-  const tokenIds = encodeText(text, options, tools.tokenizer);
-  if (tokenIds.length > 0) return tokenIds;
-  throw new PlatformError('invalid_request', 'messages make an empty prompt', {
-    param: 'messages',
-  });
-}
-
-function encodePrediction(
-  request: GenerationRequest,
-  { card, tools }: JobContext,
-): TokenId[] | null {
-  if (request.endpoint === 'completions' || request.prediction === null) return null;
-  const maxTokens = card.maxSequenceTokens;
-  const options = { param: 'prediction', addSpecialTokens: false, maxTokens };
-  return encodeText(request.prediction, options, tools.tokenizer);
-}
-
 function checkLengths(
   request: GenerationRequest,
   prompts: readonly (readonly TokenId[])[],
-  { maxSequenceTokens }: ModelCard,
+  card: ModelCard,
 ): void {
-  const isMaxTokensGiven =
-    request.endpoint === 'chat' ? request.maxTokens !== null : request.hasExplicitMaxTokens;
-  const maxTokens = isMaxTokensGiven ? (request.maxTokens ?? 1) : 1;
+  const limit = maxPromptTokens(request, card);
+  const maxTokens = request.contextPolicy.type === 'stop' ? leastOutputTokens(request) : 0;
   for (const prompt of prompts) {
-    if (prompt.length + maxTokens <= maxSequenceTokens) continue;
+    if (prompt.length + maxTokens <= limit) continue;
     const param = request.endpoint === 'chat' ? 'messages' : 'prompt';
     const message =
       maxTokens <= 1
-        ? `the prompt has ${prompt.length} tokens; the limit is ${maxSequenceTokens - maxTokens}`
+        ? `the prompt has ${prompt.length} tokens; the limit is ${limit - maxTokens}`
         : `the prompt has ${prompt.length} tokens and max_tokens is ${maxTokens}, ` +
-          `${prompt.length + maxTokens} together; the limit is ${maxSequenceTokens}`;
+          `${prompt.length + maxTokens} together; the limit is ${limit}`;
     throw new PlatformError('context_too_long', message, { param });
   }
+}
+
+/** Those that the client asks for, and one when it does not say. */
+function leastOutputTokens(request: GenerationRequest): number {
+  const isGiven = request.endpoint === 'chat' || request.hasExplicitMaxTokens;
+  return isGiven ? (request.maxTokens ?? 1) : 1;
 }
 
 function toSampling(request: GenerationOptions, context: JobContext): SamplingParams {

@@ -4,6 +4,7 @@ import type { AppEnv } from './app.ts';
 import { loadConfig } from './config.ts';
 import { consoleLog } from './log.ts';
 import { type BoardOptions, createBoard, loadBoardConfig } from './node-board.ts';
+import { EncoderThread } from './node-encoder.ts';
 import { listen } from './node-server.ts';
 import { connectRedis } from './transport/redis-connection.ts';
 import { openRedisTransport, type RedisTransport } from './transport/redis-transport.ts';
@@ -22,8 +23,10 @@ async function main(): Promise<void> {
 
   const { redisUrl, maxQueued } = config;
   await using transport = await openRedisTransport(redisUrl, { maxQueued });
+  using encoders = new EncoderThread();
+  const app = { ...config.app, createEncoder: encoders.createEncoder };
   const extend = board === null ? {} : { extend: await openBoard(redisUrl, transport, board) };
-  const server = await listen(transport, { ...config, ...extend });
+  const server = await listen(transport, { ...config, app, ...extend });
   consoleLog('edge_ready', { port: server.port });
   if (!shutdown.signal.aborted) await once(shutdown.signal, 'abort');
   await server.close(config.graceMs);

@@ -1,37 +1,128 @@
+import { type ChatTemplate, ChatTemplateError } from '../shared/chat-template.ts';
 import { PlatformError } from '../shared/errors.ts';
 import type { TokenId } from '../shared/ids.ts';
 import type { ModelCard } from '../shared/protocol/model-card.ts';
-import type { Tokenizer } from '../shared/tokenizer.ts';
+import type { GenerationRequest } from '../shared/protocol/request.ts';
+import type { ChatRequest } from '../shared/protocol/request-chat.ts';
+import type { Prompt } from '../shared/protocol/request-completions.ts';
+import type { TextTools } from './catalog.ts';
 
-/**
- * Texts beyond this many times the longest token for each position cannot fit, even where a
- * tokenizer folds characters together, and are refused uncounted: encoding megabytes would hold up
- * everybody else.
- */
-const CLEARLY_TOO_LONG = 4;
+/** The model that a request's texts are encoded for. */
+export interface PromptContext {
+  readonly card: ModelCard;
+  readonly tools: TextTools;
+}
 
-export interface EncodeTextOptions {
-  /** Where the text stands in the body. */
+/** A text and where it stands in the body. */
+interface NamedText {
+  readonly text: string;
   readonly param: string;
   readonly addSpecialTokens: boolean;
-  /** `null` when a text may be longer than the context. */
-  readonly maxTokens: number | null;
 }
 
 /**
- * @throws {PlatformError} `context_too_long` when the text is so long that it need not be counted
+ * Tokens of a prompt under `sinks`, which sees no more of it than its last nine windows: enough for
+ * those, and not so many that encoding, queuing and reading them took minutes.
  */
-export function encodeText(
-  text: string,
-  { param, addSpecialTokens, maxTokens }: EncodeTextOptions,
-  tokenizer: Tokenizer,
-): TokenId[] {
-  const perToken = CLEARLY_TOO_LONG * tokenizer.longestTokenBytes;
-  if (maxTokens !== null && text.length > perToken * maxTokens) {
+const MAX_ENDLESS_PROMPT_TOKENS = 131_072;
+
+/**
+ * The tokens of a request's prompts.
+ *
+ * @throws {PlatformError} `context_too_long`, or `invalid_request` for tokens that the model
+ *   does not have, for no token at all, or for a chat with a model that knows none
+ */
+export async function encodePrompts(
+  request: GenerationRequest,
+  context: PromptContext,
+): Promise<TokenId[][]> {
+  const maxTokens = maxPromptTokens(request, context.card);
+  if (request.endpoint === 'chat') return [await encodeMessages(request, context, maxTokens)];
+  const isAlone = request.prompts.length === 1;
+  const prompts: TokenId[][] = [];
+  for (const [i, prompt] of request.prompts.entries()) {
+    const param = isAlone ? 'prompt' : `prompt[${i}]`;
+    prompts.push(await encodePrompt(prompt, param, context, maxTokens));
+  }
+  return prompts;
+}
+
+/** The tokens of predicted output; `null` when the client predicts none. */
+export async function encodePrediction(
+  request: GenerationRequest,
+  context: PromptContext,
+): Promise<TokenId[] | null> {
+  if (request.endpoint === 'completions' || request.prediction === null) return null;
+  const named = { text: request.prediction, param: 'prediction', addSpecialTokens: false };
+  return encodeText(named, context, maxPromptTokens(request, context.card));
+}
+
+/** Tokens that a prompt can have at most; under `stop` the answer wants room beside them. */
+export function maxPromptTokens(
+  { contextPolicy }: Pick<GenerationRequest, 'contextPolicy'>,
+  { maxSequenceTokens }: ModelCard,
+): number {
+  if (contextPolicy.type === 'stop') return maxSequenceTokens;
+  return Math.max(maxSequenceTokens, MAX_ENDLESS_PROMPT_TOKENS);
+}
+
+async function encodePrompt(
+  prompt: Prompt,
+  param: string,
+  context: PromptContext,
+  maxTokens: number,
+): Promise<TokenId[]> {
+  if (typeof prompt !== 'string') {
+    checkTokenIds(prompt, param, context.card);
+    return [...prompt];
+  }
+  const named = { text: prompt, param, addSpecialTokens: true };
+  const tokenIds = await encodeText(named, context, maxTokens);
+  if (tokenIds.length > 0) return tokenIds;
+  const message = `${param} is empty, and ${context.card.name} has no token to begin with`;
+  throw new PlatformError('invalid_request', message, { param });
+}
+
+async function encodeMessages(
+  { messages }: ChatRequest,
+  context: PromptContext,
+  maxTokens: number,
+): Promise<TokenId[]> {
+  const text = chatTemplateOf(context).render(messages);
+  const named = { text, param: 'messages', addSpecialTokens: false };
+  const tokenIds = await encodeText(named, context, maxTokens);
+  if (tokenIds.length > 0) return tokenIds;
+  throw new PlatformError('invalid_request', 'messages make an empty prompt', {
+    param: 'messages',
+  });
+}
+
+function chatTemplateOf({ card, tools }: PromptContext): ChatTemplate {
+  let reason = 'has no chat template';
+  try {
+    const template = tools.chatTemplate();
+    if (template !== null) return template;
+  } catch (error) {
+    if (!(error instanceof ChatTemplateError)) throw error;
+    reason = `has a chat template that cannot be read (${error.message})`;
+  }
+  const message = `${card.name} ${reason}; use /v1/completions`;
+  throw new PlatformError('invalid_request', message, { param: 'model' });
+}
+
+async function encodeText(
+  { text, param, addSpecialTokens }: NamedText,
+  { card, tools }: PromptContext,
+  maxTokens: number,
+): Promise<TokenId[]> {
+  const tokenIds = await tools.encoder.encode(text, { addSpecialTokens, maxTokens });
+  if (tokenIds === null) {
     const message = `${param} has ${text.length} characters; the limit is ${maxTokens} tokens`;
     throw new PlatformError('context_too_long', message, { param });
   }
-  return tokenizer.encode(text, { addSpecialTokens });
+  // A tokenizer may know more tokens than the model, as where some were added and never trained.
+  checkTokenIds(tokenIds, param, card);
+  return tokenIds;
 }
 
 /** @throws {PlatformError} `invalid_request` for a token the model does not have */

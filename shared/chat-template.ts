@@ -4,6 +4,11 @@ import { PlatformError } from './errors.ts';
 import type { TokenizerFiles } from './protocol/model-card.ts';
 import type { ChatMessage } from './protocol/request-chat.ts';
 
+/** A template that is none. */
+export class ChatTemplateError extends Error {
+  override readonly name = 'ChatTemplateError';
+}
+
 /** Turns a conversation into the text that the model was trained to continue. */
 export interface ChatTemplate {
   /** @throws {PlatformError} `invalid_request` when the template refuses the conversation */
@@ -24,7 +29,10 @@ const configSchema = z.looseObject({
   chat_template: z.union([z.string(), namedTemplatesSchema]).nullish(),
 });
 
-/** @returns `null` when the model has no template: it was not trained for chat */
+/**
+ * @returns `null` when the model has no template: it was not trained for chat
+ * @throws {ChatTemplateError} saying what is wrong with its template
+ */
 export function createChatTemplate({ tokenizerConfigJson }: TokenizerFiles): ChatTemplate | null {
   const config = configSchema.parse(JSON.parse(tokenizerConfigJson));
   const source = Array.isArray(config.chat_template)
@@ -32,7 +40,7 @@ export function createChatTemplate({ tokenizerConfigJson }: TokenizerFiles): Cha
     : config.chat_template;
   if (typeof source !== 'string') return null;
 
-  const template = new Template(source);
+  const template = readTemplate(source);
   const knowsDeveloper = source.includes('developer');
   const tokens = {
     bos_token: config.bos_token ?? '',
@@ -55,6 +63,14 @@ export function createChatTemplate({ tokenizerConfigJson }: TokenizerFiles): Cha
       }
     },
   };
+}
+
+function readTemplate(source: string): Template {
+  try {
+    return new Template(source);
+  } catch (cause) {
+    throw new ChatTemplateError(cause instanceof Error ? cause.message : String(cause), { cause });
+  }
 }
 
 /**

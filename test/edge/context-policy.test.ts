@@ -42,6 +42,7 @@ describe('context_policy: sinks', () => {
     [{ sink_tokens: 65 }, 'sink_tokens', 'the limit is 64'],
     [{ window_tokens: 509 }, 'window_tokens', '513 together; the limit is 512'],
     [{ echo: true, logprobs: 1 }, 'echo', 'needs context_policy to be "stop"'],
+    [{ prompt: Array(131_073).fill(5) }, 'prompt', '131073 tokens; the limit is 131072'],
   ])('refuses %j', async (fields, param, message) => {
     const { response } = await submit(fields);
     expect(response.status).toBe(400);

@@ -147,6 +147,25 @@ describe('a malformed request', () => {
     });
   });
 
+  it.each([
+    [COMPLETIONS, { prompt: 'a <|image|>' }, 'prompt'],
+    [COMPLETIONS, { prompt: ['a', '<|image|>'] }, 'prompt[1]'],
+    [CHAT, user('<|image|>'), 'messages'],
+    [CHAT, { ...user('a'), prediction: { type: 'content', content: '<|image|>' } }, 'prediction'],
+  ])('text with a token that the model does not have: %s %j', async (path, fields, param) => {
+    const tokenizerJson = storiesFiles.tokenizerJson.replace(
+      '"added_tokens": [',
+      `"added_tokens": [{"id": 2048, "content": "<|image|>", "single_word": false, "lstrip": false,
+        "rstrip": false, "normalized": false, "special": true},`,
+    );
+    const card = { ...storiesCard, name: 'tuned', tokenizerDigest: 'tuned-digest' };
+    transport.register(card, { ...storiesFiles, tokenizerJson });
+
+    const response = await post(path, { model: 'tuned', ...fields });
+    const message = `${param} holds token 2048; the vocabulary of tuned ends at 2047`;
+    await expectError(response, 400, { param, message });
+  });
+
   it('one for a model that no worker serves at the moment', async () => {
     transport.register({ ...storiesCard, name: 'asleep' }, storiesFiles, 0);
     const response = await post(COMPLETIONS, { ...completion, model: 'asleep' });

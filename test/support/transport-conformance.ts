@@ -5,6 +5,7 @@ import type { EventId, LoggedEvent, RequestEvent } from '../../shared/protocol/e
 import type { Job } from '../../shared/protocol/job.ts';
 import type { ModelCard, TokenizerFiles } from '../../shared/protocol/model-card.ts';
 import { doneOf } from './fake-transport.ts';
+import { jobOf as scriptedJobOf } from './jobs.ts';
 import { storiesCard, storiesFiles } from './stories.ts';
 
 /** A transport with the worker's end of it in the test's hand. */
@@ -20,43 +21,10 @@ export interface TransportHarness extends AsyncDisposable {
 
 const never = new AbortController().signal;
 
+/** A job for the queue of the embedded model. */
 export function jobOf(fields: Partial<Job> = {}): Job {
-  return {
-    version: 1,
-    id: createRequestId(),
-    tenant: toTenantId('default'),
-    endpoint: 'completions',
-    model: storiesCard.name,
-    fingerprint: storiesCard.fingerprint,
-    createdMs: Date.now(),
-    deadlineMs: null,
-    priority: 1000,
-    prompts: [[0, 416]],
-    n: 1,
-    sampling: {
-      temperature: 0,
-      topP: 1,
-      topK: 0,
-      minP: 0,
-      presencePenalty: 0,
-      frequencyPenalty: 0,
-      repetitionPenalty: 1,
-      logitBias: [],
-      seed: 1,
-    },
-    maxTokens: 16,
-    stop: [],
-    topLogprobs: null,
-    echo: false,
-    ignoreEos: false,
-    stream: true,
-    includeUsage: false,
-    speculation: 'auto',
-    prediction: null,
-    contextPolicy: { type: 'stop' },
-    onDisconnect: 'cancel',
-    ...fields,
-  };
+  const { name: model, fingerprint } = storiesCard;
+  return scriptedJobOf({ model, fingerprint, priority: 1000, prompts: [[0, 416]], ...fields });
 }
 
 export function tokensOf(text: string, finishReason: 'stop' | null = null): RequestEvent {

@@ -30,6 +30,23 @@ describe('POST /v1/chat/completions', () => {
     });
   });
 
+  it('is refused where the template of the model cannot be read, which completions do without', async () => {
+    const { post, transport } = createTestEdge();
+    const tokenizerConfigJson = JSON.stringify({ chat_template: '{% for %}' });
+    const card = { ...storiesCard, name: 'broken', tokenizerDigest: 'broken-digest' };
+    transport.register(card, { ...storiesFiles, tokenizerConfigJson });
+
+    const response = await post('/v1/chat/completions', { ...chat, model: 'broken' });
+
+    expect(response.status).toBe(400);
+    expect((await jsonOf(response)).error).toMatchObject({
+      param: 'model',
+      message: expect.stringMatching(/^broken has a chat template that cannot be read \(.+\); use/),
+    });
+    const plain = { model: 'broken', prompt: 'a dog', max_tokens: 3 };
+    expect((await post('/v1/completions', plain)).status).toBe(200);
+  });
+
   it('opens a stream with a role for each choice, under ids before all events', async () => {
     const { post } = createTestEdge();
 
