@@ -25,8 +25,8 @@ async function main(): Promise<void> {
   await using transport = await openRedisTransport(redisUrl, { maxQueued });
   using encoders = new EncoderThread();
   const app = { ...config.app, createEncoder: encoders.createEncoder };
-  const extend = board === null ? {} : { extend: await openBoard(redisUrl, transport, board) };
-  const server = await listen(transport, { ...config, app, ...extend });
+  using opened = board && (await openBoard(redisUrl, transport, board));
+  const server = await listen(transport, { ...config, app, ...opened });
   consoleLog('edge_ready', { port: server.port });
   if (!shutdown.signal.aborted) await once(shutdown.signal, 'abort');
   await server.close(config.graceMs);
@@ -38,8 +38,11 @@ async function openBoard(redisUrl: string, transport: RedisTransport, options: B
   const { command, subscriber } = await connectRedis(redisUrl);
   subscriber.disconnect();
   const board = createBoard(command, transport, options);
-  return (app: Hono<AppEnv>) => {
-    app.route(options.path, board);
+  return {
+    extend(app: Hono<AppEnv>) {
+      app.route(options.path, board);
+    },
+    [Symbol.dispose]: () => command.disconnect(),
   };
 }
 

@@ -42,6 +42,17 @@ describe('the edge as a process', () => {
     expect((await exited).status).toBe(0);
   });
 
+  it('stops with a board of the queues as well', async () => {
+    const operator = { OPERATOR_KEY: '0123456789abcdef' };
+    const { child, ready, exited } = startEdge({ REDIS_URL: redis.url, ...operator });
+    const url = `http://127.0.0.1:${await ready}/operator/queues/api/queues`;
+    const authorization = `Basic ${btoa(`operator:${operator.OPERATOR_KEY}`)}`;
+
+    expect((await fetch(url, { headers: { authorization } })).status).toBe(200);
+    child.kill('SIGTERM');
+    expect((await exited).status).toBe(0);
+  });
+
   it('says in one line that Redis cannot be reached', async () => {
     const { status, printed } = await startEdge({ REDIS_URL: 'redis://127.0.0.1:1' }).exited;
 
