@@ -5,6 +5,9 @@ import {
   type ErrorEvent,
   type EventId,
   encodeEventId,
+  eventLost,
+  isLater,
+  isRewritten,
   isTerminal,
   type LoggedEvent,
 } from '../../shared/protocol/event.ts';
@@ -46,6 +49,7 @@ export async function* toFrames(
   try {
     for await (const { id, event } of events) {
       numEvents += 1;
+      if (after !== null && after.epoch > 0 && isRewritten(id, after)) throw eventLost(after);
       const chunks = event.type === 'error' ? [toErrorChunk(event)] : encoder.encode(event);
       if (isLater(id, after)) {
         for (const chunk of chunks) yield encodeFrame(id, JSON.stringify(chunk));
@@ -72,9 +76,4 @@ function encodeFrame(id: EventId | null, data: string): string {
 
 function toErrorChunk({ code, message, param }: ErrorEvent): object {
   return toErrorBody(new PlatformError(code, message, toErrorOptions(param)));
-}
-
-function isLater(id: EventId, after: EventId | null): boolean {
-  if (after === null) return true;
-  return id.epoch === after.epoch ? id.seq > after.seq : id.epoch > after.epoch;
 }

@@ -4,10 +4,14 @@ import {
   decodeEvent,
   type EventId,
   encodeEventId,
+  eventLost,
+  isLater,
+  isRewritten,
   isTerminal,
   type LoggedEvent,
   parseEventId,
 } from '../../shared/protocol/event.ts';
+import { GivenEvents } from './given-events.ts';
 import type { ChannelListener } from './subscriptions.ts';
 
 export interface EventSource {
@@ -40,6 +44,9 @@ const RETRY_MS = 250;
 export class EventReader implements ChannelListener {
   readonly #source: EventSource;
   readonly #signal: AbortSignal;
+  readonly #given = new GivenEvents();
+  /** Whether the events up to a first one were given by another reader. */
+  readonly #isResumed: boolean;
   #last: EventId | null;
   #mustReadLog: boolean;
   #hasEnded = false;
@@ -59,6 +66,7 @@ export class EventReader implements ChannelListener {
     signal: AbortSignal,
   ) {
     this.#source = source;
+    this.#isResumed = after !== null;
     this.#last = after;
     this.#mustReadLog = hasPast;
     this.#signal = signal;
@@ -124,35 +132,72 @@ export class EventReader implements ChannelListener {
       if (message === undefined || this.#mustReadLog) return null;
       const space = message.indexOf(' ');
       const id = parseEventId(message.slice(0, space));
-      if (id === null || id.seq > nextSeq(this.#last)) {
+      if (id === null || !this.#isNext(id)) {
         this.onGap(); // what was dropped here is in the log: it was written before it was published
         return null;
       }
       this.#live.shift();
       this.#numLive -= message.length;
-      if (!isAfter(id, this.#last)) continue;
-      this.#last = id;
-      return { id, event: decodeEvent(message.slice(space + 1)) };
+      if (!isLater(id, this.#last)) continue;
+      const logged = this.#take(id, message.slice(space + 1));
+      if (logged !== null) return logged;
     }
   }
 
+  /** Of another claim's first event the log has to say whether it follows what was given. */
+  #isNext({ epoch, seq }: EventId): boolean {
+    return seq <= nextSeq(this.#last) && (this.#last === null || epoch <= this.#last.epoch);
+  }
+
   #nextPaged(): LoggedEvent | null {
-    const entry = this.#page.shift();
-    if (entry === undefined) return null;
-    const [text, payload] = entry;
-    this.#numPaged -= payload.length;
-    this.#last = toEventId(text);
-    return { id: this.#last, event: decodeEvent(payload) };
+    for (;;) {
+      const entry = this.#page.shift();
+      if (entry === undefined) return null;
+      const [text, payload] = entry;
+      this.#numPaged -= payload.length;
+      const logged = this.#take(toEventId(text), payload);
+      if (logged !== null) return logged;
+    }
+  }
+
+  /** @returns what of the event was not given yet; `null` for nothing */
+  #take(id: EventId, payload: string): LoggedEvent | null {
+    this.#last = id;
+    const event = this.#given.take(decodeEvent(payload));
+    return event && { id, event };
   }
 
   async #readPage(): Promise<void> {
     this.#mustReadLog = false; // before the reading: a gap from here on needs another one
     const entries = await this.#patiently(() => this.#source.readLog(this.#last, this.#pageSize));
+    if (await this.#isLastLost(entries[0]?.[0])) return this.#startAgain();
     checkKept(entries[0]?.[0], this.#last);
     if (entries.length >= this.#pageSize) this.#mustReadLog = true;
     this.#page = [...entries];
     this.#numPaged = entries.reduce((sum, [, payload]) => sum + payload.length, 0);
     if (entries.length > 0) this.#pageSize = pageSizeFor(this.#numPaged / entries.length);
+  }
+
+  /** Whether Redis has lost the last event that was read, which another claim then wrote again. */
+  async #isLastLost(nextText: string | undefined): Promise<boolean> {
+    const last = this.#last;
+    if (last === null || nextText === undefined) return false;
+    if (toEventId(nextText).epoch === last.epoch) return false;
+    const before = last.seq === 0 ? null : { epoch: last.epoch, seq: last.seq - 1 };
+    const [entry] = await this.#patiently(() => this.#source.readLog(before, 1));
+    return entry !== undefined && isRewritten(toEventId(entry[0]), last);
+  }
+
+  /**
+   * Reads the log from its beginning, and passes over what was given.
+   *
+   * @throws {PlatformError} `events_trimmed` when that is not known: it was given elsewhere
+   */
+  #startAgain(): void {
+    if (this.#isResumed && this.#last !== null) throw eventLost(this.#last);
+    this.#last = null;
+    this.#mustReadLog = true;
+    this.#given.startAgain();
   }
 
   async #checkLog(): Promise<void> {
@@ -220,9 +265,4 @@ function toEventId(text: string): EventId {
 /** Events are numbered from 0 on over all epochs. */
 function nextSeq(last: EventId | null): number {
   return last === null ? 0 : last.seq + 1;
-}
-
-function isAfter(id: EventId, last: EventId | null): boolean {
-  if (last === null) return true;
-  return id.epoch > last.epoch || (id.epoch === last.epoch && id.seq > last.seq);
 }

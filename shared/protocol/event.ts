@@ -123,6 +123,25 @@ export function parseEventId(text: string): EventId | null {
   return match === null ? null : { epoch: Number(match[1]), seq: Number(match[2]) };
 }
 
+/** Whether an event comes after another, `null` standing for the beginning. */
+export function isLater(id: EventId, other: EventId | null): boolean {
+  if (other === null) return true;
+  return id.epoch === other.epoch ? id.seq > other.seq : id.epoch > other.epoch;
+}
+
+/** Whether an event stands where another claim's once stood: Redis has lost that one. */
+export function isRewritten(id: EventId, other: EventId): boolean {
+  return id.epoch > other.epoch && id.seq <= other.seq;
+}
+
+/** Told to a reader that wants to go on after an event that Redis has lost. */
+export function eventLost(id: EventId): PlatformError {
+  const message =
+    `Redis lost event ${encodeEventId(id)}, and what it said was written again: ` +
+    'read from the beginning, without Last-Event-ID';
+  return new PlatformError('events_trimmed', message);
+}
+
 export function encodeEvent(event: RequestEvent): string {
   return JSON.stringify(event);
 }

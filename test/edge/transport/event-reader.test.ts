@@ -6,7 +6,13 @@ import {
   MAX_PAGE_SIZE,
 } from '../../../edge/transport/event-reader.ts';
 import { PlatformError } from '../../../shared/errors.ts';
-import { type EventId, encodeEvent, type RequestEvent } from '../../../shared/protocol/event.ts';
+import {
+  type EventId,
+  encodeEvent,
+  isLater,
+  parseEventId,
+  type RequestEvent,
+} from '../../../shared/protocol/event.ts';
 
 function textEvent(text: string): RequestEvent {
   return { type: 'tokens', choice: 0, tokenIds: [1], text, logprobs: null, finishReason: null };
@@ -21,6 +27,11 @@ class Log implements EventSource {
   numReadings = 0;
   failures: Error[] = [];
 
+  /** Loses the last events, as Redis may in a failover. */
+  lose(count: number): void {
+    this.entries.splice(this.entries.length - count);
+  }
+
   /** @returns the message that is published for it */
   add(event: RequestEvent, epoch = 1): string {
     const entry: [string, string] = [`${epoch}-${this.entries.length}`, encodeEvent(event)];
@@ -32,8 +43,8 @@ class Log implements EventSource {
     this.numReadings += 1;
     const failure = this.failures.shift();
     if (failure !== undefined) throw failure;
-    const start = after === null ? 0 : after.seq + 1;
-    return this.entries.slice(start, start + count);
+    const later = this.entries.filter(([id]) => isLater(parseEventId(id)!, after));
+    return later.slice(0, count);
   }
 
   async stage() {
@@ -179,6 +190,43 @@ describe('EventReader', () => {
     const hopeless = expect(textOf(readerOf(log, true))).rejects.toThrow('away');
     await vi.advanceTimersByTimeAsync(61_000);
     await hopeless;
+  });
+
+  describe.each([
+    ['hears of', true],
+    ['does not hear of', false],
+  ])('when Redis has lost events, which it %s as they are written again', (_, isHeard) => {
+    it('gives nothing twice, and nothing less', async () => {
+      const log = new Log();
+      const reader = readerOf(log);
+      const reading = textOf(reader);
+      for (const text of ['a', 'b', 'c', 'd']) reader.onMessage(log.add(textEvent(text)));
+      await vi.advanceTimersByTimeAsync(10);
+      log.lose(3);
+      const bcd = { ...textEvent('bcd'), tokenIds: [1, 1, 1] };
+      const messages = [bcd, textEvent('e'), textEvent('f'), textEvent('g')].map((event) =>
+        log.add(event, 2),
+      );
+      for (const message of isHeard ? messages : messages.slice(3)) reader.onMessage(message);
+      reader.onMessage(log.add(over, 2));
+
+      expect(await reading).toBe('abcdefg');
+    });
+
+    it('says so to one who goes on after what was lost', async () => {
+      const log = new Log();
+      for (const text of ['a', 'b', 'c', 'd']) log.add(textEvent(text));
+      const from = { after: { epoch: 1, seq: 2 }, hasPast: true };
+      const reader = new EventReader(log, from, new AbortController().signal);
+      log.lose(2);
+      const messages = [textEvent('c'), textEvent('d'), over].map((event) => log.add(event, 2));
+      for (const message of isHeard ? messages : []) reader.onMessage(message);
+
+      await expect(textOf(reader)).rejects.toMatchObject({
+        code: 'events_trimmed',
+        message: expect.stringContaining('lost event 1-2'),
+      });
+    });
   });
 
   it('stops when it is told to, in the middle of waiting', async () => {
