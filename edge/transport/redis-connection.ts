@@ -13,14 +13,29 @@ export interface RedisConnections {
 }
 
 const ANSWER_WITHIN_MS = 2000;
+/**
+ * A connection that says nothing for so long when it was asked is dead, though nobody has said so:
+ * a new one is made, in the time that is left for the answer.
+ */
+const SILENT_MS = 1500;
+/** So often a subscriber, which is asked nothing else, is asked whether it is there. */
+const PING_MS = 1500;
+/** Where no ping reaches, the system finds out whether the other side is there after so long. */
+const KEEP_ALIVE_MS = 5000;
 const retryDelayMs = (numRetries: number): number => Math.min(50 * numRetries, 1000);
 
+const answering = {
+  maxRetriesPerRequest: 1,
+  commandTimeout: ANSWER_WITHIN_MS,
+  socketTimeout: SILENT_MS,
+  keepAlive: KEEP_ALIVE_MS,
+} satisfies RedisOptions;
+
 const shared = {
+  ...answering,
   lazyConnect: true,
   enableOfflineQueue: false,
   autoResubscribe: false,
-  maxRetriesPerRequest: 1,
-  commandTimeout: ANSWER_WITHIN_MS,
   connectTimeout: 5000,
   /** A failover leaves us with a replica that refuses writes: find the new primary. */
   reconnectOnError: (error: Error) => (error.message.startsWith('READONLY') ? 2 : false),
@@ -33,7 +48,16 @@ export async function connectRedis(url: string): Promise<RedisConnections> {
     command.disconnect();
     return { ...(await connectCluster(url)), isCluster: true };
   }
-  return { command, subscriber: await connectOne(url), isCluster: false };
+  return { command, subscriber: pinged(await connectOne(url)), isCluster: false };
+}
+
+/** A dead subscriber would be missed by nobody: what is published is not asked for. */
+function pinged(subscriber: Redis): Redis {
+  const timer = setInterval(() => {
+    if (subscriber.status === 'ready') subscriber.ping().catch(() => undefined); // it reconnects
+  }, PING_MS);
+  subscriber.on('end', () => clearInterval(timer));
+  return subscriber;
 }
 
 async function connectOne(url: string): Promise<Redis> {
@@ -64,7 +88,7 @@ async function connectCluster(
     lazyConnect: true,
     enableOfflineQueue: false,
     clusterRetryStrategy: retryDelayMs,
-    redisOptions: { maxRetriesPerRequest: 1, commandTimeout: ANSWER_WITHIN_MS },
+    redisOptions: answering,
   };
   const command = new Cluster([url], options);
   const subscriber = new Cluster([url], { ...options, shardedSubscribers: true });

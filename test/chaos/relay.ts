@@ -1,26 +1,31 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 
-/** A TCP relay on loopback whose connections can be cut or held up. */
+/** A TCP relay on loopback whose connections can be cut, held up, or die without a word. */
 export interface Relay extends AsyncDisposable {
   readonly port: number;
   /** Resets every connection that is open now. */
   cut(): void;
-  /** Passes nothing more on over the connections that are open now, and tells nobody. */
-  swallow(): void;
   /** Holds back what arrives within the next `ms`, in both directions, until they have passed. */
   delay(ms: number): void;
+  /**
+   * Swallows from now on what passes on the connections that are open, as a network does that has
+   * forgotten them.
+   *
+   * @param first of them, in the order in which they were opened
+   */
+  swallow(first?: number): void;
 }
 
 /** @param target port on loopback that connections are relayed to */
 export async function openRelay(target: number): Promise<Relay> {
-  const sockets = new Set<Socket>();
-  const swallowed = new WeakSet<Socket>();
+  const sockets = new Set<Socket>(); // both ends of each connection, in turns
+  const forgotten = new Set<Socket>();
   let heldUntilMs = 0;
 
   function relay(from: Socket, to: Socket): void {
     from.on('data', (data) => {
-      if (swallowed.has(from)) return;
+      if (forgotten.has(from)) return;
       const restMs = heldUntilMs - performance.now();
       if (restMs <= 0) {
         to.write(data);
@@ -34,9 +39,9 @@ export async function openRelay(target: number): Promise<Relay> {
     });
     from.on('close', () => {
       sockets.delete(from);
-      if (!swallowed.has(from)) to.destroy();
+      if (!forgotten.has(from)) to.destroy();
     });
-    from.on('error', () => to.destroy());
+    from.on('error', () => undefined); // it closes, too
   }
 
   const server = createServer((client) => {
@@ -59,11 +64,11 @@ export async function openRelay(target: number): Promise<Relay> {
   return {
     port: address.port,
     cut,
-    swallow() {
-      for (const socket of sockets) swallowed.add(socket);
-    },
     delay(ms) {
       heldUntilMs = Math.max(heldUntilMs, performance.now() + ms);
+    },
+    swallow(first = 0) {
+      for (const socket of [...sockets].slice(2 * first)) forgotten.add(socket);
     },
     async [Symbol.asyncDispose]() {
       server.close();
