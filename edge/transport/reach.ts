@@ -4,6 +4,9 @@ import type { RedisClient } from './redis-connection.ts';
 /** A connection that was lost for no longer than this delays a call, and does not fail it. */
 const BACK_WITHIN_MS = 1000;
 const MAX_TRIES = 3;
+/** How Redis says that it may do it later: it starts, fails over, is busy or full. */
+const NOT_NOW =
+  /^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|BUSY|NOREPLICAS|MISCONF|OOM)\b/;
 
 /** Calls on one connection, all of which may be sent again. */
 export class Reach {
@@ -23,15 +26,16 @@ export class Reach {
   }
 
   /**
-   * @throws {PlatformError} `unavailable` when Redis does not do it: at once if it has been away
-   *   for long
+   * @throws {PlatformError} `unavailable` when Redis does not do it now: at once if it has been
+   *   away for long
+   * @throws {Error} what Redis answers when it never will
    */
   async call<T>(call: () => Promise<T>): Promise<T> {
     for (let numTries = 1; ; numTries += 1) {
       try {
         return await call();
       } catch (error) {
-        if (error instanceof PlatformError) throw error;
+        if (error instanceof PlatformError || isFault(error)) throw error;
         if (numTries === MAX_TRIES || !(await this.#isBackSoon())) {
           throw unavailable('the queue cannot be reached', error);
         }
@@ -46,6 +50,14 @@ export class Reach {
     const back = this.#back.promise.then(() => true);
     return resultWithin(restMs, back, false);
   }
+}
+
+/**
+ * Whether Redis was reached, and refuses what it was asked for good: it was asked wrongly, or holds
+ * what it should not. That is a bug; to call it an outage would hide it.
+ */
+function isFault(error: unknown): boolean {
+  return error instanceof Error && error.name === 'ReplyError' && !NOT_NOW.test(error.message);
 }
 
 export function unavailable(reason: string, cause?: unknown): PlatformError {

@@ -56,6 +56,7 @@ export class RequestQueues {
       });
     } catch (error) {
       this.#queueByName.delete(fieldOf(name)); // one that failed to begin stays failed
+      queue.close().catch(() => undefined); // it may never have begun; the client stays open
       throw error;
     }
   }
