@@ -41,6 +41,8 @@ export const appEnvironmentSchema = z.object({
   ALLOW_INSECURE_WEBHOOKS: z.stringbool().default(false),
   /** As the process that delivers webhooks has it: `tenant:whsec_...` pairs, joined by commas. */
   WEBHOOK_SECRETS: z.string().default(''),
+  /** How long what ended before a worker had it is kept, as the workers' setting of this name. */
+  RETENTION_MS: z.coerce.number().int().min(1).default(3_600_000),
   HEARTBEAT_MS: z.coerce.number().int().min(1).default(15_000),
   /** A client that went away may come back within this time; then its request is cancelled. */
   DISCONNECT_GRACE_MS: z.coerce.number().int().min(0).max(25_000).default(5000),
@@ -97,6 +99,7 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
     redisUrl: env.REDIS_URL,
     graceMs: env.GRACE_MS,
     maxQueued: env.MAX_QUEUED,
+    retentionMs: env.RETENTION_MS,
     app: toAppOptions(env),
   } as const;
 }
@@ -126,7 +129,12 @@ export function loadWorkersConfig(bindings: object) {
   const env = parsed.data;
   return {
     numHubs: env.NUM_HUBS,
-    hub: { redisUrl: env.REDIS_URL, maxQueued: env.MAX_QUEUED, idleMs: env.HUB_IDLE_MS },
+    hub: {
+      redisUrl: env.REDIS_URL,
+      maxQueued: env.MAX_QUEUED,
+      retentionMs: env.RETENTION_MS,
+      idleMs: env.HUB_IDLE_MS,
+    },
     app: toAppOptions(env),
   } as const;
 }

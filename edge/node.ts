@@ -21,8 +21,8 @@ async function main(): Promise<void> {
     process.once(signal, () => shutdown.abort());
   }
 
-  const { redisUrl, maxQueued } = config;
-  await using transport = await openRedisTransport(redisUrl, { maxQueued });
+  const { redisUrl } = config;
+  await using transport = await openRedisTransport(redisUrl, config);
   using encoders = new EncoderThread();
   const app = { ...config.app, createEncoder: encoders.createEncoder };
   using opened = board && (await openBoard(redisUrl, transport, board));

@@ -5,6 +5,7 @@ import { openRedisTransport, type RedisTransport } from './redis-transport.ts';
 export interface HubConfig {
   readonly redisUrl: string;
   readonly maxQueued: number;
+  readonly retentionMs: number;
   /**
    * Connections that nobody has used for this long are closed: an object without any can be put
    * away.
@@ -13,7 +14,7 @@ export interface HubConfig {
 }
 
 /** The class of Durable Objects with this configuration; workerd makes the objects. */
-export function createHubClass({ redisUrl, maxQueued, idleMs }: HubConfig) {
+export function createHubClass({ redisUrl, idleMs, ...options }: HubConfig) {
   /**
    * Holds one command and one subscriber connection, and lends them to the requests that it is
    * asked for. On Workers a socket belongs to the request that opened it; an object's are its own,
@@ -39,7 +40,7 @@ export function createHubClass({ redisUrl, maxQueued, idleMs }: HubConfig) {
 
     /** One attempt for all who wait for it; the next call makes another if it fails. */
     #connect(): Promise<RedisTransport> {
-      this.#transport ??= openRedisTransport(redisUrl, { maxQueued }).catch((cause: unknown) => {
+      this.#transport ??= openRedisTransport(redisUrl, options).catch((cause: unknown) => {
         this.#transport = null;
         throw unavailable('the queue cannot be reached', cause);
       });

@@ -11,6 +11,7 @@ describe('loadConfig', () => {
       redisUrl: REDIS_URL,
       graceMs: 10_000,
       maxQueued: 1024,
+      retentionMs: 3_600_000,
       app: {
         apiKeys: null,
         maxBodyBytes: 8_388_608,
