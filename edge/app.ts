@@ -51,6 +51,8 @@ export interface AppOptions {
   readonly apiKeys: ReadonlyMap<string, TenantId> | null;
   /** Aborts when the process is about to end: connections then close, but their requests go on. */
   readonly shutdown: AbortSignal;
+  /** Is handed work that goes on after its response, where the platform does not see to it. */
+  readonly onDetached: (work: Promise<unknown>) => void;
   readonly now: () => number;
   /** Draws a seed for a request that brings none: unsigned 32 bits. */
   readonly drawSeed: () => number;
@@ -97,6 +99,7 @@ export const defaultOptions: AppOptions = {
   disconnectGraceMs: 0,
   apiKeys: null,
   shutdown: new AbortController().signal,
+  onDetached: () => undefined,
   now: Date.now,
   drawSeed: () => crypto.getRandomValues(new Uint32Array(1))[0] ?? 0,
   log: consoleLog,

@@ -45,7 +45,8 @@ export class Connection {
 
 /** Lets work go on after the response; a failure is logged, since nobody is left to be told. */
 export function detach(c: Context<AppEnv>, work: Promise<unknown>): void {
-  const { log, requestId: id } = c.var;
+  const { log, options, requestId: id } = c.var;
   const settled = work.catch((cause: unknown) => log('detached_work_failed', { id, cause }));
   if (getRuntimeKey() === 'workerd') c.executionCtx.waitUntil(settled);
+  else options.onDetached(settled);
 }

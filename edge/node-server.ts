@@ -9,7 +9,7 @@ export interface ServerOptions {
   /** 0 for any that is free. */
   readonly port: number;
   readonly hostname: string;
-  readonly app: Partial<Omit<AppOptions, 'shutdown'>>;
+  readonly app: Partial<Omit<AppOptions, 'shutdown' | 'onDetached'>>;
   /** Adds what only Node serves. */
   readonly extend?: (app: Hono<AppEnv>) => void;
 }
@@ -17,14 +17,22 @@ export interface ServerOptions {
 /** The app, listening. */
 export interface EdgeServer {
   readonly port: number;
-  /** Takes no more requests, waits for those there are, and cuts what is left after `graceMs`. */
+  /**
+   * Takes no more requests, waits for those there are and for what is to be done about clients that
+   * left, and cuts what is left after `graceMs`.
+   */
   close(graceMs: number): Promise<void>;
 }
 
 /** @throws {Error} saying what to do when the port is taken */
 export async function listen(transport: Transport, options: ServerOptions): Promise<EdgeServer> {
   const cut = new AbortController();
-  const app = createApp(() => transport, { ...options.app, shutdown: cut.signal });
+  const detached = new Set<Promise<unknown>>();
+  const onDetached = (work: Promise<unknown>) => {
+    detached.add(work);
+    void work.finally(() => detached.delete(work));
+  };
+  const app = createApp(() => transport, { ...options.app, shutdown: cut.signal, onDetached });
   options.extend?.(app);
   const server = createServer(getRequestListener(app.fetch));
   let isClosing = false;
@@ -48,11 +56,14 @@ export async function listen(transport: Transport, options: ServerOptions): Prom
       isClosing = true;
       const closed = once(server, 'close');
       server.close();
+      const late = Promise.withResolvers<void>();
       const timer = setTimeout(() => {
         cut.abort(); // first, so that a connection we cut is not taken for a client that left
         server.closeAllConnections();
+        late.resolve();
       }, graceMs);
       await closed;
+      await Promise.race([Promise.all(detached), late.promise]);
       clearTimeout(timer);
     },
   };

@@ -95,7 +95,8 @@ async function toJob(
     nowMs: Date.now(),
     drawSeed: () => seedOf(id),
   });
-  return { ...job, class: 'batch', background: true };
+  // Between two runners nobody listens.
+  return { ...job, class: 'batch', background: true, onDisconnect: 'continue' };
 }
 
 /** @returns `null` when it was cancelled before its end */

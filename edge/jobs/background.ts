@@ -7,6 +7,7 @@ import type { Envelope } from '../../shared/protocol/request-job.ts';
 import type { Webhook } from '../../shared/protocol/webhook.ts';
 import { drawSecret } from '../../shared/protocol/webhook-request.ts';
 import { faultOfUrl } from '../../shared/protocol/webhook-url.ts';
+import { callOff } from '../abandon.ts';
 import { setSeedHeader } from '../admit.ts';
 import type { AppEnv } from '../app.ts';
 import { firstJobOf } from '../idempotency.ts';
@@ -30,7 +31,10 @@ export async function answerInBackground(
   { envelope, body, make }: Submission,
 ): Promise<Response> {
   const own = await firstJobOf(c, body, async () => toBackgroundJob(c, await make(), envelope));
-  const job = await c.var.transport.jobs.enqueue(own);
+  const job = await c.var.transport.jobs.enqueue(own).catch((error: unknown) => {
+    callOff(c, own, error);
+    throw error;
+  });
   setSeedHeader(c, job);
   c.header('location', `/v1/jobs/${job.id}`);
   const hasWaited = await waitForEnd(c, job.id);

@@ -8,7 +8,7 @@ import type { Job } from '../../shared/protocol/job.ts';
 import type { GenerationRequest, ParsedRequest } from '../../shared/protocol/request.ts';
 import { parseFields } from '../../shared/protocol/request-issues.ts';
 import { metadataSchema } from '../../shared/protocol/webhook-request.ts';
-import { abandon } from '../abandon.ts';
+import { abandon, callOff } from '../abandon.ts';
 import { admit, setIgnoredHeader, setSeedHeader } from '../admit.ts';
 import type { AppEnv } from '../app.ts';
 import { readJson } from '../body.ts';
@@ -19,6 +19,7 @@ import { answerInBackground } from '../jobs/background.ts';
 import { continued } from '../stream/continued.ts';
 import { toFrames } from '../stream/frames.ts';
 import { createSseBody, SSE_HEADERS } from '../stream/sse.ts';
+import type { SubmittedEvents } from '../transport/transport.ts';
 
 type Parse = (body: unknown) => ParsedRequest<GenerationRequest>;
 
@@ -45,7 +46,7 @@ async function submit(c: Context<AppEnv>, own: Job): Promise<Response> {
   const onLeave = () => abandon(c, own, submitted.promise);
   const connection = new Connection(c.req.raw.signal, onLeave);
   try {
-    const events = await c.var.transport.submit(own, connection.signal).finally(submitted.resolve);
+    const events = await submitOwn(c, own, connection.signal).finally(submitted.resolve);
     const { job } = events;
     setSeedHeader(c, job);
     if (job.stream) return await streamed(c, job, events, connection);
@@ -55,6 +56,19 @@ async function submit(c: Context<AppEnv>, own: Job): Promise<Response> {
   } catch (error) {
     if (connection.signal.aborted) return new Response(null, { status: CLIENT_LEFT });
     connection.finish();
+    throw error;
+  }
+}
+
+async function submitOwn(
+  c: Context<AppEnv>,
+  job: Job,
+  signal: AbortSignal,
+): Promise<SubmittedEvents> {
+  try {
+    return await c.var.transport.submit(job, signal);
+  } catch (error) {
+    callOff(c, job, error);
     throw error;
   }
 }

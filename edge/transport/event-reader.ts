@@ -12,6 +12,7 @@ import {
   parseEventId,
 } from '../../shared/protocol/event.ts';
 import { GivenEvents } from './given-events.ts';
+import { patiently } from './patience.ts';
 import type { ChannelListener } from './subscriptions.ts';
 
 export interface EventSource {
@@ -33,9 +34,6 @@ export const MAX_PAGE_SIZE = 200;
 export const FIRST_PAGE_SIZE = 20;
 /** After this long without news the log is read again: the message may have been lost. */
 const IDLE_MS = 5000;
-/** A stream outlives an absence of Redis of this length. */
-const MAX_OUTAGE_MS = 60_000;
-const RETRY_MS = 250;
 
 /**
  * One reader's way through a request's events: messages as long as they follow each other without a
@@ -214,18 +212,9 @@ export class EventReader implements ChannelListener {
     return this.#clock.orIdle(promise);
   }
 
-  /** A stream that has begun waits for Redis to come back, up to a limit. */
-  async #patiently<T>(call: () => Promise<T>): Promise<T> {
-    const giveUpMs = Date.now() + MAX_OUTAGE_MS;
-    for (;;) {
-      try {
-        return await call();
-      } catch (error) {
-        const isOutage = error instanceof PlatformError && error.code === 'unavailable';
-        if (!isOutage || Date.now() > giveUpMs || this.#signal.aborted) throw error;
-      }
-      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
-    }
+  /** A stream that has begun waits for Redis to come back. */
+  #patiently<T>(call: () => Promise<T>): Promise<T> {
+    return patiently(call, this.#signal);
   }
 
   #forgetLive(): void {

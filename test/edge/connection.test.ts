@@ -1,5 +1,6 @@
 import { describe, expect, it, vi } from 'vitest';
 import { Connection } from '../../edge/connection.ts';
+import { PlatformError } from '../../shared/errors.ts';
 import { createTestEdge } from '../support/edge.ts';
 import { tokensOf } from '../support/transport-conformance.ts';
 
@@ -90,12 +91,66 @@ describe('a client that goes away', () => {
     expect(transport.cancelled).toEqual([]);
   });
 
+  it('has its request cancelled though Redis was away when it left', async () => {
+    const { id, reader, transport } = await leave({});
+    transport.isDown = true;
+    await reader.cancel();
+    setTimeout(() => {
+      transport.isDown = false;
+    }, 10);
+
+    await vi.waitFor(() => expect(transport.cancelled).toEqual([id]), { timeout: 5000 });
+  });
+
   it('leaves its request running if it was the server that cut the connection', async () => {
     const shutdown = new AbortController();
     const { id, reader, transport } = await leave({}, shutdown);
     shutdown.abort();
     await reader.cancel();
     transport.append(id, 1, tokensOf(' there'));
+    expect(transport.cancelled).toEqual([]);
+  });
+});
+
+describe('a submission that fails half-way', () => {
+  const body = { model: 'stories-target', prompt: 'Once' };
+  const job = { endpoint: '/v1/completions', body, webhook: { url: 'https://example.com/hook' } };
+
+  /** An edge whose transport queues a job, and says that it could not. */
+  function openEdge() {
+    const edge = createTestEdge(null);
+    const { transport } = edge;
+    const submit = transport.submit.bind(transport);
+    transport.submit = async (...args) => {
+      await submit(...args);
+      throw new PlatformError('unavailable', 'no reply');
+    };
+    return edge;
+  }
+
+  it.each([
+    ['/v1/completions', body],
+    ['/v1/completions', { ...body, on_disconnect: 'continue' }],
+    ['/v1/jobs', job],
+  ])('is called off, for its client sends another: %s %j', async (path, fields) => {
+    const { post, transport } = openEdge();
+
+    expect((await post(path, fields)).status).toBe(503);
+
+    const { id } = transport.submitted[0]!;
+    await vi.waitFor(async () => expect((await transport.request(id))?.status).toBe('cancelled'));
+  });
+
+  it.each([
+    ['/v1/completions', body],
+    ['/v1/jobs', job],
+  ])('is left to its client if that comes again with its key: %s', async (path, fields) => {
+    const { post, transport } = openEdge();
+
+    expect((await post(path, fields, { 'idempotency-key': 'a' })).status).toBe(503);
+    expect((await post(path, fields, { 'idempotency-key': 'a' })).status).toBe(503);
+
+    expect(transport.submitted).toHaveLength(1);
     expect(transport.cancelled).toEqual([]);
   });
 });

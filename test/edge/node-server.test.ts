@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { request } from 'node:http';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { listen } from '../../edge/node-server.ts';
 import { FakeTransport, type Play } from '../support/fake-transport.ts';
 import { storiesCard, storiesFiles } from '../support/stories.ts';
@@ -9,13 +9,15 @@ import { tellStory } from '../support/storyteller.ts';
 async function start({
   play = tellStory,
   maxBodyBytes = 4096,
+  disconnectGraceMs = 0,
 }: {
   play?: Play;
   maxBodyBytes?: number;
+  disconnectGraceMs?: number;
 } = {}) {
   const transport = new FakeTransport(play);
   transport.register(storiesCard, storiesFiles);
-  const app = { maxBodyBytes, log: () => {} };
+  const app = { maxBodyBytes, disconnectGraceMs, log: () => {} };
   const server = await listen(transport, { port: 0, hostname: '127.0.0.1', app });
   const url = `http://127.0.0.1:${server.port}`;
   const post = (body: object, signal: AbortSignal | null = null) =>
@@ -75,6 +77,20 @@ describe('the edge on Node', () => {
     await cancelled;
     expect(transport.cancelled).toHaveLength(1);
     await server.close(0);
+  });
+
+  it('sees to it when it closes that what a client has left is cancelled', async () => {
+    const { play } = patient();
+    const { post, server, transport } = await start({ play, disconnectGraceMs: 100 });
+    const noteLeft = vi.spyOn(transport, 'noteLeft');
+    const client = new AbortController();
+    const response = await post({ stream: true }, client.signal);
+    client.abort();
+    await vi.waitFor(() => expect(noteLeft).toHaveBeenCalled());
+    expect(transport.cancelled).toEqual([]);
+    await server.close(60_000);
+
+    expect(transport.cancelled).toEqual([response.headers.get('x-request-id')]);
   });
 
   it('waits for running streams when it closes, and refuses new ones', async () => {

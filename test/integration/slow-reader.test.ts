@@ -125,7 +125,11 @@ describe('a client that does not read', () => {
       body: JSON.stringify({ ...body, max_tokens: NUM_TOKENS - 1 }),
     });
     await generator.started(2);
-    while (generator.numRunning > 0) await step();
+    while (generator.numRunning > 1) await step();
+    // One more token for the client that does not read; its worker sees a reader all the same.
+    const channel = new Keys().request(id).events;
+    expect(await redis.client.pubsub('NUMSUB', channel)).toEqual([channel, 1]);
+    await step();
 
     const frames = parseFrames(await (await other).text());
     expect(frames.filter(({ data }) => data.choices?.[0]?.text)).toHaveLength(NUM_TOKENS - 1);
