@@ -133,7 +133,7 @@ batches.all('/:id/cancel', methodNotAllowed('POST'));
 const CANCELLABLE: ReadonlySet<BatchStatus> = new Set(['validating', 'in_progress', 'cancelling']);
 
 /** Another tenant's batch is as unknown as none at all. */
-async function findBatch(c: Context<AppEnv>, id = c.req.param('id') ?? ''): Promise<Batch> {
+export async function findBatch(c: Context<AppEnv>, id = c.req.param('id') ?? ''): Promise<Batch> {
   const batch = isBatchId(id) ? await c.var.transport.batches.find(id) : null;
   if (batch !== null && batch.spec.tenant === c.var.tenant) return batch;
   const message = `the batch ${JSON.stringify(id.slice(0, 80))} does not exist or is no longer kept`;

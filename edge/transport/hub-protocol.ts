@@ -10,6 +10,7 @@ import {
 import { jobSchema } from '../../shared/protocol/job.ts';
 import { modelCardSchema } from '../../shared/protocol/model-card.ts';
 import { jobCallSchema } from './jobs-protocol.ts';
+import { noticeCallSchema } from './notices-protocol.ts';
 import { requestIdSchema, tenantSchema } from './state-protocol.ts';
 import { storeCallSchema } from './stores-protocol.ts';
 
@@ -47,6 +48,7 @@ export const hubCallSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('ping') }),
   z.object({ type: z.literal('store'), call: storeCallSchema }),
   z.object({ type: z.literal('jobs'), call: jobCallSchema }),
+  z.object({ type: z.literal('notices'), call: noticeCallSchema }),
 ]);
 
 export type HubCall = z.infer<typeof hubCallSchema>;

@@ -9,6 +9,7 @@ import {
   KNOWN_HEADER,
 } from './hub-protocol.ts';
 import { answerJobs } from './jobs-protocol.ts';
+import { answerNotices } from './notices-protocol.ts';
 import { answerStore } from './stores-protocol.ts';
 import type { Transport } from './transport.ts';
 
@@ -113,6 +114,8 @@ function answer(transport: Transport, call: HubPlainCall): Promise<unknown> {
       return answerStore(transport, call.call);
     case 'jobs':
       return answerJobs(transport.jobs, call.call);
+    case 'notices':
+      return answerNotices(transport.notices, call.call);
   }
 }
 

@@ -18,6 +18,8 @@ import {
 } from './hub-protocol.ts';
 import type { JobStore } from './jobs.ts';
 import { createHubJobs } from './jobs-protocol.ts';
+import type { NoticeStore } from './notices.ts';
+import { createHubNotices } from './notices-protocol.ts';
 import { unavailable } from './reach.ts';
 import { requestStateSchema } from './state-protocol.ts';
 import { type AskStore, createHubBatches, createHubFiles } from './stores-protocol.ts';
@@ -54,6 +56,7 @@ export class HubTransport implements Transport {
   readonly files: FileStore;
   readonly batches: BatchStore;
   readonly jobs: JobStore;
+  readonly notices: NoticeStore;
   readonly #numHubs: number;
   readonly #send: SendToHub;
   /** For what concerns no request: one for each of us, so that they spread over the hubs. */
@@ -71,6 +74,9 @@ export class HubTransport implements Transport {
     this.batches = createHubBatches(ask);
     this.jobs = createHubJobs((call, schema) =>
       this.#ask(this.#anyHub, { type: 'jobs', call }, schema),
+    );
+    this.notices = createHubNotices((call, schema) =>
+      this.#ask(this.#anyHub, { type: 'notices', call }, schema),
     );
   }
 

@@ -1,21 +1,13 @@
 import { z } from 'zod';
 import { jobSchema } from '../../shared/protocol/job.ts';
-import {
-  deadLetterSchema,
-  deliveryAttemptSchema,
-  listedNoticeSchema,
-} from '../../shared/protocol/webhook.ts';
 import type { JobStore } from './jobs.ts';
 import { requestIdSchema, requestStateSchema, tenantSchema } from './state-protocol.ts';
 import { REQUEST_STATUSES } from './transport.ts';
 
-const pageQuerySchema = z.object({
+const jobQuerySchema = z.object({
   tenant: tenantSchema,
   after: z.string().nullable(),
   limit: z.int(),
-});
-
-const jobQuerySchema = pageQuerySchema.extend({
   status: z.enum(REQUEST_STATUSES).nullable(),
   endpoint: jobSchema.shape.endpoint.nullable(),
   metadata: z.record(z.string(), z.string()),
@@ -28,15 +20,6 @@ export const jobCallSchema = z.discriminatedUnion('method', [
   z.object({ method: z.literal('place'), job: jobSchema }),
   z.object({ method: z.literal('list'), query: jobQuerySchema }),
   z.object({ method: z.literal('forget'), id: requestIdSchema }),
-  z.object({ method: z.literal('deliveries'), id: requestIdSchema }),
-  z.object({
-    method: z.literal('redeliver'),
-    job: jobSchema,
-    webhookId: z.string(),
-    nonce: z.string(),
-  }),
-  z.object({ method: z.literal('deadLetters'), query: pageQuerySchema }),
-  z.object({ method: z.literal('notices'), query: pageQuerySchema }),
 ]);
 
 export type JobCall = z.infer<typeof jobCallSchema>;
@@ -54,14 +37,6 @@ export function answerJobs(jobs: JobStore, call: JobCall): Promise<unknown> {
       return jobs.list(call.query);
     case 'forget':
       return jobs.forget(call.id);
-    case 'deliveries':
-      return jobs.deliveries(call.id);
-    case 'redeliver':
-      return jobs.redeliver(call.job, call.webhookId, call.nonce);
-    case 'deadLetters':
-      return jobs.deadLetters(call.query);
-    case 'notices':
-      return jobs.notices(call.query);
   }
 }
 
@@ -76,8 +51,6 @@ const jobPageSchema = z.object({
 
 const placeSchema = z.object({ numAhead: z.int(), ratePerSecond: z.number() }).nullable();
 
-const noticesSchema = z.array(z.object({ cursor: z.string(), notice: listedNoticeSchema }));
-
 /** The same over a hub. */
 export function createHubJobs(ask: AskJobs): JobStore {
   return {
@@ -86,10 +59,5 @@ export function createHubJobs(ask: AskJobs): JobStore {
     place: (job) => ask({ method: 'place', job }, placeSchema),
     list: (query) => ask({ method: 'list', query }, jobPageSchema),
     forget: (id) => ask({ method: 'forget', id }, z.enum(['forgotten', 'open', 'unknown'])),
-    deliveries: (id) => ask({ method: 'deliveries', id }, z.array(deliveryAttemptSchema)),
-    redeliver: (job, webhookId, nonce) =>
-      ask({ method: 'redeliver', job, webhookId, nonce }, z.boolean()),
-    deadLetters: (query) => ask({ method: 'deadLetters', query }, z.array(deadLetterSchema)),
-    notices: (query) => ask({ method: 'notices', query }, noticesSchema),
   };
 }

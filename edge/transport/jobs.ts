@@ -1,6 +1,5 @@
 import type { RequestId, TenantId } from '../../shared/ids.ts';
 import type { Job } from '../../shared/protocol/job.ts';
-import type { DeadLetter, DeliveryAttempt, ListedNotice } from '../../shared/protocol/webhook.ts';
 import type { RequestState, RequestStatus } from './transport.ts';
 
 /** Where a request stands in its queue. */
@@ -29,18 +28,6 @@ export interface JobPage {
   readonly hasMore: boolean;
 }
 
-export interface PageQuery {
-  readonly tenant: TenantId;
-  readonly after: string | null;
-  readonly limit: number;
-}
-
-export interface NoticeEntry {
-  /** To go on after. */
-  readonly cursor: string;
-  readonly notice: ListedNotice;
-}
-
 /** What clients want of requests that nobody waits for. All calls may be sent again. */
 export interface JobStore {
   /**
@@ -66,22 +53,6 @@ export interface JobStore {
 
   /** Forgets an ended request with all that belongs to it. */
   forget(id: RequestId): Promise<'forgotten' | 'open' | 'unknown'>;
-
-  /** Oldest first. */
-  deliveries(id: RequestId): Promise<readonly DeliveryAttempt[]>;
-
-  /**
-   * Has a notice of the job sent once more, or not again for the same `nonce`.
-   *
-   * @returns whether there is such a delivery
-   */
-  redeliver(job: Job, webhookId: string, nonce: string): Promise<boolean>;
-
-  /** Latest first. @throws {PlatformError} `invalid_request` when `after` is none of them */
-  deadLetters(query: PageQuery): Promise<readonly DeadLetter[]>;
-
-  /** Oldest first. @throws {PlatformError} `invalid_request` when `after` is no cursor */
-  notices(query: PageQuery): Promise<readonly NoticeEntry[]>;
 }
 
 /** Of what a page of jobs may show, whether one is to be shown. */

@@ -5,24 +5,7 @@ import { isNotified, type Job } from '../../shared/protocol/job.ts';
 import { FORGET, PAGE_AFTER, QUEUE_PLACE } from '../../shared/protocol/job-scripts.ts';
 import { runScript } from '../../shared/protocol/request-scripts.ts';
 import type { Script } from '../../shared/protocol/scripts.ts';
-import {
-  type DeadLetter,
-  type DeliveryAttempt,
-  deadLetterSchema,
-  deliveryAttemptSchema,
-  listedNoticeSchema,
-  outboxEntrySchema,
-} from '../../shared/protocol/webhook.ts';
-import { requestRedelivery } from '../../shared/protocol/webhook-outbox.ts';
-import {
-  isWanted,
-  type JobPage,
-  type JobQuery,
-  type JobStore,
-  type NoticeEntry,
-  type PageQuery,
-  type QueuePlace,
-} from './jobs.ts';
+import { isWanted, type JobPage, type JobQuery, type JobStore, type QueuePlace } from './jobs.ts';
 import type { IntakeContext, RequestIntake } from './request-intake.ts';
 import type { RequestState } from './transport.ts';
 
@@ -149,53 +132,6 @@ export class RedisJobs implements JobStore {
     // Its place in the index stays until a list meets it: somebody may be about to go on after it.
     const reply = await this.#run(FORGET, [state, log, claims, outbox, keys.deliveriesOf(id)], []);
     return z.enum(['forgotten', 'open', 'unknown']).parse(reply);
-  }
-
-  async deliveries(id: RequestId): Promise<readonly DeliveryAttempt[]> {
-    const { client, keys, reach } = this.#context;
-    const texts = await reach.call(() => client.lrange(keys.deliveriesOf(id), 0, -1));
-    return texts.map((text) => deliveryAttemptSchema.parse(JSON.parse(text)));
-  }
-
-  async redeliver(job: Job, webhookId: string, nonce: string): Promise<boolean> {
-    const { client, keys, reach } = this.#context;
-    if (!(await this.#isDelivery(job, webhookId))) return false;
-    await reach.call(() => requestRedelivery(client, keys, webhookId, nonce));
-    return true;
-  }
-
-  async deadLetters({ tenant, after, limit }: PageQuery): Promise<readonly DeadLetter[]> {
-    const { client, keys, reach } = this.#context;
-    const { index, details } = keys.deadLettersOf(tenant);
-    const ids = await this.#pageOf(index, after, limit);
-    if (ids.length === 0) return [];
-    const texts = await reach.call(() => client.hmget(details, ...ids));
-    const known = texts.filter((text) => text !== null);
-    return known.map((text) => deadLetterSchema.parse(JSON.parse(text)));
-  }
-
-  async notices({ tenant, after, limit }: PageQuery): Promise<readonly NoticeEntry[]> {
-    const { client, keys, reach } = this.#context;
-    if (after !== null && !/^\d{1,15}-\d{1,15}$/.test(after)) throw unknownAfter(after);
-    const start = after === null ? '-' : `(${after}`;
-    const stream = keys.noticesOf(tenant);
-    const entries = await reach.call(() => client.xrange(stream, start, '+', 'COUNT', limit));
-    return entries.map(([cursor, [, text = '']]) => {
-      return { cursor, notice: listedNoticeSchema.parse(JSON.parse(text)) };
-    });
-  }
-
-  /** Whether the job's webhook was, or is to be, told of it. */
-  async #isDelivery(job: Job, webhookId: string): Promise<boolean> {
-    const { client, keys, reach } = this.#context;
-    const attempts = await this.deliveries(job.id);
-    if (attempts.some((attempt) => attempt.webhookId === webhookId)) return true;
-    const n = new RegExp(`^msg_${job.id}_(\\d{1,6})$`).exec(webhookId)?.[1];
-    if (n === undefined) return false;
-    const text = await reach.call(() => client.lindex(keys.request(job.id).outbox, Number(n)));
-    if (text === null) return false;
-    const { type } = outboxEntrySchema.parse(JSON.parse(text));
-    return job.webhook?.events.includes(type) === true;
   }
 
   /** @throws {PlatformError} `invalid_request` when `after` is not in the set */

@@ -19,6 +19,7 @@ import { RedisFiles } from './files.ts';
 import { Reach, unavailable } from './reach.ts';
 import { connectRedis, type RedisClient, type RedisConnections } from './redis-connection.ts';
 import { RedisJobs } from './redis-jobs.ts';
+import { RedisNotices } from './redis-notices.ts';
 import { RequestIntake } from './request-intake.ts';
 import { RequestQueues } from './request-queues.ts';
 import { Subscriptions } from './subscriptions.ts';
@@ -62,6 +63,7 @@ export class RedisTransport implements Transport, AsyncDisposable {
   readonly files: RedisFiles;
   readonly batches: RedisBatches;
   readonly jobs: RedisJobs;
+  readonly notices: RedisNotices;
   readonly #connections: RedisConnections;
   readonly #client: RedisClient;
   readonly #keys: Keys;
@@ -94,6 +96,7 @@ export class RedisTransport implements Transport, AsyncDisposable {
     };
     this.#intake = new RequestIntake(context);
     this.jobs = new RedisJobs(context, this.#intake);
+    this.notices = new RedisNotices(context);
     this.files = new RedisFiles(command, this.#reach, this.#keys);
     this.batches = new RedisBatches(command, { reach: this.#reach, keys: this.#keys }, (id) =>
       this.#queues.addTo(this.#keys.batchQueue, id),

@@ -6,6 +6,7 @@ import { END_STATUSES } from '../../shared/protocol/request-scripts.ts';
 import type { BatchStore } from './batches.ts';
 import type { FileStore } from './files.ts';
 import type { JobStore } from './jobs.ts';
+import type { NoticeStore } from './notices.ts';
 
 /** A registered model, under one of the fingerprints that serve it. */
 export interface ServedModel {
@@ -62,6 +63,7 @@ export interface Transport {
   readonly files: FileStore;
   readonly batches: BatchStore;
   readonly jobs: JobStore;
+  readonly notices: NoticeStore;
 
   /** Every model ever registered, one entry for each fingerprint. */
   models(): Promise<readonly ServedModel[]>;

@@ -185,15 +185,18 @@ export class Keys {
   }
 
   /**
-   * Sorted set of webhook ids by when they were given up, in ms; hash: webhook id -> what is known
-   * of it.
+   * Sorted set of webhook ids by when they were given up, in ms; for each a hash: `letter`, what is
+   * known of it, and `delivery`, what to send again.
    */
-  deadLettersOf(tenant: TenantId): { readonly index: string; readonly details: string } {
+  deadLettersOf(tenant: TenantId): {
+    readonly index: string;
+    readonly letter: (webhookId: string) => string;
+  } {
     const tag = `${this.prefix}:{jobs:${encodeURIComponent(tenant)}}`;
-    return { index: `${tag}:dead-letters`, details: `${tag}:dead-letter-details` };
+    return { index: `${tag}:dead-letters`, letter: (id) => `${tag}:dead-letter:${id}` };
   }
 
-  /** Hash: URL -> when it answered that it is gone, in ms. */
+  /** Sorted set of URLs by when they answered that they are gone, in ms. */
   disabledEndpointsOf(tenant: TenantId): string {
     return `${this.prefix}:{jobs:${encodeURIComponent(tenant)}}:disabled-endpoints`;
   }

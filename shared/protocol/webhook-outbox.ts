@@ -3,31 +3,41 @@ import type { TenantId } from '../ids.ts';
 import type { Keys } from './keys.ts';
 import { webhookSchema } from './webhook.ts';
 
+const tenantSchema = z.custom<TenantId>((value) => typeof value === 'string');
+
+export const pushedNoticeSchema = z.object({
+  /** Constant, whoever pushes it and however often: it is delivered once. */
+  webhookId: z.string(),
+  /** Whose attempts are listed together: the id of a batch. */
+  subject: z.string(),
+  tenant: tenantSchema,
+  event: z.string(),
+  atMs: z.number(),
+  /** `null` for none: the notice is only listed among the tenant's events. */
+  webhook: webhookSchema.nullable(),
+  /** What stands in the body under `data`. */
+  data: z.record(z.string(), z.unknown()),
+});
+
+export type PushedNotice = z.infer<typeof pushedNoticeSchema>;
+
+const redeliverySchema = z.object({
+  webhookId: z.string(),
+  /** Tells one redelivery from the next. */
+  nonce: z.string().regex(/^[A-Za-z0-9-]{1,64}$/),
+  tenant: tenantSchema,
+  /** To make the delivery of, where it is no longer kept and no request has it in its outbox. */
+  notice: pushedNoticeSchema.optional(),
+});
+
+export type Redelivery = z.infer<typeof redeliverySchema>;
+
 const itemSchema = z.discriminatedUnion('type', [
-  z.object({
-    type: z.literal('notice'),
-    /** Constant, whoever pushes it and however often: it is delivered once. */
-    webhookId: z.string(),
-    /** Whose attempts are listed together: the id of a batch. */
-    subject: z.string(),
-    tenant: z.custom<TenantId>((value) => typeof value === 'string'),
-    event: z.string(),
-    atMs: z.number(),
-    /** `null` for none: the notice is only listed among the tenant's events. */
-    webhook: webhookSchema.nullable(),
-    /** What stands in the body under `data`. */
-    data: z.record(z.string(), z.unknown()),
-  }),
-  z.object({
-    type: z.literal('redelivery'),
-    webhookId: z.string(),
-    /** Tells one redelivery from the next. */
-    nonce: z.string().regex(/^[A-Za-z0-9-]{1,64}$/),
-  }),
+  pushedNoticeSchema.extend({ type: z.literal('notice') }),
+  redeliverySchema.extend({ type: z.literal('redelivery') }),
 ]);
 
 export type OutboxItem = z.infer<typeof itemSchema>;
-export type PushedNotice = Omit<Extract<OutboxItem, { type: 'notice' }>, 'type'>;
 
 /** What is wanted of a Redis client to push. */
 export interface ListHost {
@@ -50,10 +60,9 @@ export async function pushNotice(host: ListHost, keys: Keys, notice: PushedNotic
 export async function requestRedelivery(
   host: ListHost,
   keys: Keys,
-  webhookId: string,
-  nonce: string = crypto.randomUUID(),
+  redelivery: Redelivery,
 ): Promise<void> {
-  await push(host, keys, { type: 'redelivery', webhookId, nonce });
+  await push(host, keys, { type: 'redelivery', ...redelivery });
 }
 
 async function push(host: ListHost, keys: Keys, item: OutboxItem): Promise<void> {

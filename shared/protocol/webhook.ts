@@ -86,6 +86,9 @@ export const deliveryAttemptSchema = z.object({
 
 export type DeliveryAttempt = z.infer<typeof deliveryAttemptSchema>;
 
+/** How long a delivery that was given up can be seen, and sent again. */
+export const DEAD_LETTERS_FOR_MS = 30 * 24 * 3_600_000;
+
 /** A delivery that nobody tries again by itself. */
 export const deadLetterSchema = z.object({
   webhookId: z.string(),

@@ -1,10 +1,15 @@
 import { describeAdmission } from '../support/admission-conformance.ts';
 import { FakeTransport } from '../support/fake-transport.ts';
 import { describeIdempotency } from '../support/idempotency-conformance.ts';
-import { describeJobs, type JobsHarness, memoryRecords } from '../support/jobs-conformance.ts';
+import { describeJobs } from '../support/jobs-conformance.ts';
+import {
+  describeNotices,
+  memoryRecords,
+  type NoticesHarness,
+} from '../support/notices-conformance.ts';
 import { describeTransport } from '../support/transport-conformance.ts';
 
-async function open(maxQueued?: number): Promise<JobsHarness> {
+async function open(maxQueued?: number): Promise<NoticesHarness> {
   const transport = new FakeTransport();
   if (maxQueued !== undefined) transport.maxQueued = maxQueued;
   return {
@@ -17,7 +22,7 @@ async function open(maxQueued?: number): Promise<JobsHarness> {
     append: async (id, epoch, events) => {
       for (const event of events) transport.append(id, epoch, event);
     },
-    records: memoryRecords(transport.jobs),
+    records: memoryRecords(transport.notices),
     [Symbol.asyncDispose]: async () => {},
   };
 }
@@ -25,4 +30,5 @@ async function open(maxQueued?: number): Promise<JobsHarness> {
 describeTransport('FakeTransport', open);
 describeAdmission('FakeTransport', open);
 describeJobs('FakeTransport', open);
+describeNotices('FakeTransport', open);
 describeIdempotency('FakeTransport', open);

@@ -1,6 +1,7 @@
 import { openRedisTransport } from '../../edge/transport/redis-transport.ts';
 import { describeAdmission } from '../support/admission-conformance.ts';
 import { describeJobs } from '../support/jobs-conformance.ts';
+import { describeNotices } from '../support/notices-conformance.ts';
 import { openRedisHarness } from '../support/redis-harness.ts';
 import { describeTransport } from '../support/transport-conformance.ts';
 
@@ -10,3 +11,4 @@ const open = (maxQueued = 1024) =>
 describeTransport('RedisTransport', open);
 describeAdmission('RedisTransport', open);
 describeJobs('RedisTransport', open);
+describeNotices('RedisTransport', open);

@@ -1,5 +1,8 @@
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import type { Job } from '../../shared/protocol/job.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
+import { DEAD_LETTERS_FOR_MS } from '../../shared/protocol/webhook.ts';
 import { requestRedelivery } from '../../shared/protocol/webhook-outbox.ts';
 import { answering, dropping, hanging, ok, openReceiver } from '../support/receivers.ts';
 import { openTestRedis, type TestRedis } from '../support/redis.ts';
@@ -17,6 +20,13 @@ beforeAll(async () => {
 afterAll(async () => {
   await redis[Symbol.asyncDispose]();
 });
+
+/** Of the end of a job that was queued, started and ended. */
+const idOf = ({ id }: Job) => `msg_${id}_2`;
+
+function redeliver(job: Job, nonce: string = randomUUID()): Promise<void> {
+  return requestRedelivery(redis.client, keys, { webhookId: idOf(job), tenant: job.tenant, nonce });
+}
 
 describe('webhooks that are not taken', () => {
   it('try again what is answered with 500, dropped or left hanging, until it is taken', async () => {
@@ -67,10 +77,51 @@ describe('webhooks that are not taken', () => {
     await jobs.work(job);
     await jobs.waitForDeadLetter(job);
     receiver.respond = ok;
-    await requestRedelivery(redis.client, keys, `msg_${job.id}_2`);
-    const { index } = keys.deadLettersOf(job.tenant);
-    await vi.waitFor(async () => expect(await redis.client.zcard(index)).toBe(0), 20_000);
+    await redeliver(job);
+    await jobs.waitForNoDeadLetter(job);
     expect(new Set(verified(receiver).map(({ id }) => id)).size).toBe(1);
+  });
+
+  it('deliver a dead letter whose job has expired, and keep nothing of it then', async () => {
+    await using receiver = await openReceiver(answering(404));
+    await using _webhooks = await openTestWebhooks(redis.url, { WEBHOOK_RETRY_SECONDS: '0.1' });
+    const job = jobFor(receiver.url, { payload: 'full' });
+    await jobs.submit(job);
+    await jobs.work(job);
+    await jobs.waitForDeadLetter(job);
+    const kept = await redis.client.pttl(keys.deadLettersOf(job.tenant).letter(idOf(job)));
+    expect(kept).toBeGreaterThan(DEAD_LETTERS_FOR_MS - 60_000);
+    expect(await redis.client.pttl(keys.deliveriesOf(job.id))).toBeGreaterThanOrEqual(kept - 1000);
+    await jobs.expire(job);
+
+    receiver.respond = ok;
+    await redeliver(job);
+    await jobs.waitForNoDeadLetter(job);
+    const deliveries = verified(receiver);
+    expect(deliveries).toHaveLength(3);
+    expect(deliveries[2]).toEqual(deliveries[0]);
+    expect(await redis.client.keys(`*${job.tenant}*dead-letter:*`)).toEqual([]);
+    const { prefix, name } = keys.deliveries;
+    await vi.waitFor(async () =>
+      expect(await redis.client.keys(`${prefix}:${name}:msg_${job.id}*`)).toEqual([]),
+    );
+  });
+
+  it('try no more what a redelivery has delivered', async () => {
+    await using receiver = await openReceiver(answering(500));
+    const environment = { WEBHOOK_RETRY_SECONDS: '3600' };
+    await using _webhooks = await openTestWebhooks(redis.url, environment);
+    const job = jobFor(receiver.url);
+    await jobs.submit(job);
+    await jobs.work(job);
+    await waitForCount(receiver, 1);
+    receiver.respond = ok;
+    await redeliver(job);
+    await waitForCount(receiver, 2);
+    const { prefix, name } = keys.deliveries;
+    await vi.waitFor(async () =>
+      expect(await redis.client.zscore(`${prefix}:${name}:delayed`, idOf(job))).toBeNull(),
+    );
   });
 
   it('send again what was delivered long ago, made anew from its request', async () => {
@@ -80,12 +131,8 @@ describe('webhooks that are not taken', () => {
     await jobs.submit(job);
     await jobs.work(job);
     await waitForCount(receiver, 1);
-    const { prefix, name } = keys.deliveries;
     await vi.waitFor(async () => expect((await jobs.attemptsOf(job)).length).toBe(1));
-    await redis.client.del(`${prefix}:${name}:msg_${job.id}_2`);
-    for (const nonce of ['a', 'a', 'b']) {
-      await requestRedelivery(redis.client, keys, `msg_${job.id}_2`, nonce);
-    }
+    for (const nonce of ['a', 'a', 'b']) await redeliver(job, nonce);
     await waitForCount(receiver, 3);
     const [first, second, third] = verified(receiver);
     expect([second, third]).toEqual([first, first]);
@@ -110,10 +157,10 @@ describe('webhooks that are not taken', () => {
     expect(receiver.received.length).toBe(1);
 
     receiver.respond = ok;
-    await requestRedelivery(redis.client, keys, `msg_${second.id}_2`);
+    await redeliver(second);
     await waitForCount(receiver, 2);
     const disabled = keys.disabledEndpointsOf(first.tenant);
-    await vi.waitFor(async () => expect(await redis.client.hlen(disabled)).toBe(0));
+    await vi.waitFor(async () => expect(await redis.client.zcard(disabled)).toBe(0));
   });
 
   it('reach a receiver at once though another one hangs', async () => {

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { toTenantId } from '../../shared/ids.ts';
 import { encodeEvent } from '../../shared/protocol/event.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
-import { pushNotice } from '../../shared/protocol/webhook-outbox.ts';
+import { pushNotice, requestRedelivery } from '../../shared/protocol/webhook-outbox.ts';
 import { openReceiver } from '../support/receivers.ts';
 import { openTestRedis, type TestRedis } from '../support/redis.ts';
 import { jobFor, usage, verified, WebhookJobs, waitForCount } from '../support/webhook-jobs.ts';
@@ -144,7 +144,7 @@ describe('webhooks', () => {
     ).toEqual(['job.expired', 'job.queued']);
   });
 
-  it('forget nothing that is pushed for a batch, and deliver it once', async () => {
+  it('forget nothing that is pushed for a batch, deliver it once, and again on demand', async () => {
     await using receiver = await openReceiver();
     await using _webhooks = await openTestWebhooks(redis.url);
     const tenant = toTenantId('batch-tenant');
@@ -165,5 +165,11 @@ describe('webhooks', () => {
       { type: 'batch.completed', data: { id: 'batch_1' } },
     ]);
     expect(await redis.client.xlen(keys.noticesOf(tenant))).toBe(1);
+
+    const { webhookId } = notice;
+    await requestRedelivery(redis.client, keys, { webhookId, tenant, nonce: 'a', notice });
+    await waitForCount(receiver, 2);
+    const [first, second] = verified(receiver);
+    expect(second).toEqual(first);
   });
 });

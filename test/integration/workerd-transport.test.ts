@@ -3,6 +3,7 @@ import { openWorkerd } from '../../infra/workerd-runtime.ts';
 import { describeAdmission } from '../support/admission-conformance.ts';
 import { describeIdempotency } from '../support/idempotency-conformance.ts';
 import { describeJobs } from '../support/jobs-conformance.ts';
+import { describeNotices } from '../support/notices-conformance.ts';
 import { openRedisHarness } from '../support/redis-harness.ts';
 import { describeTransport } from '../support/transport-conformance.ts';
 
@@ -18,4 +19,5 @@ const open = (maxQueued = 1024) =>
 describeTransport('HubTransport with workerd', open);
 describeAdmission('HubTransport with workerd', open);
 describeJobs('HubTransport with workerd', open);
+describeNotices('HubTransport with workerd', open);
 describeIdempotency('HubTransport with workerd', open);

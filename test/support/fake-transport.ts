@@ -18,6 +18,7 @@ import { servedModelField } from '../../shared/protocol/keys.ts';
 import type { ModelCard, TokenizerFiles } from '../../shared/protocol/model-card.ts';
 import { type JobHost, MemoryJobs } from './memory-jobs.ts';
 import { appendTo, type Entry, endUnbegun, FINAL, readLog } from './memory-log.ts';
+import { MemoryNotices } from './memory-notices.ts';
 import { MemoryBatches, MemoryFiles } from './memory-stores.ts';
 
 /**
@@ -38,6 +39,7 @@ export class FakeTransport implements Transport {
   readonly files = new MemoryFiles(() => this.ping());
   readonly batches = new MemoryBatches(this.files);
   readonly jobs = new MemoryJobs(this.#jobHost());
+  readonly notices = new MemoryNotices(() => this.ping());
   readonly submitted: Job[] = [];
   readonly cancelled: RequestId[] = [];
   /** While set, everything that talks to Redis fails. */

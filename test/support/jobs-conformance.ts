@@ -1,36 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { JobQuery, JobStore } from '../../edge/transport/jobs.ts';
 import type { Transport } from '../../edge/transport/transport.ts';
-import { createRequestId, type RequestId, type TenantId, toTenantId } from '../../shared/ids.ts';
+import { createRequestId, type TenantId, toTenantId } from '../../shared/ids.ts';
 import type { Job } from '../../shared/protocol/job.ts';
-import type { DeadLetter, DeliveryAttempt, ListedNotice } from '../../shared/protocol/webhook.ts';
 import { doneOf } from './fake-transport.ts';
-import type { MemoryJobs } from './memory-jobs.ts';
 import { storiesCard, storiesFiles } from './stories.ts';
 import { jobOf, type TransportHarness, tokensOf } from './transport-conformance.ts';
-
-/** What the process that delivers webhooks leaves behind, in the test's hand. */
-export interface WebhookRecords {
-  addAttempt(id: RequestId, attempt: DeliveryAttempt): Promise<void>;
-  addDeadLetter(tenant: TenantId, letter: DeadLetter): Promise<void>;
-  addNotice(tenant: TenantId, notice: ListedNotice): Promise<void>;
-  /** Webhook ids that are to be sent once more, one for each nonce. */
-  redeliveries(): Promise<string[]>;
-}
-
-export interface JobsHarness extends TransportHarness {
-  readonly records: WebhookRecords;
-}
-
-/** Of jobs in memory. */
-export function memoryRecords(jobs: MemoryJobs): WebhookRecords {
-  return {
-    addAttempt: async (id, attempt) => jobs.addAttempt(id, attempt),
-    addDeadLetter: async (tenant, letter) => jobs.addDeadLetter(tenant, letter),
-    addNotice: async (tenant, notice) => jobs.addNotice(tenant, notice),
-    redeliveries: async () => jobs.redeliveries,
-  };
-}
 
 const never = new AbortController().signal;
 const done = doneOf({ promptTokens: 2, completionTokens: 1 });
@@ -54,9 +29,9 @@ function backgroundOf(fields: Partial<Job> = {}): Job {
 const all = { after: null, limit: 100, status: null, endpoint: null, metadata: {} } as const;
 
 /** What every transport must do for requests that nobody waits for. */
-export function describeJobs(name: string, open: () => Promise<JobsHarness>): void {
+export function describeJobs(name: string, open: () => Promise<TransportHarness>): void {
   describe(`${name} keeps jobs, and`, () => {
-    let harness: JobsHarness;
+    let harness: TransportHarness;
     let transport: Transport;
     let jobs: JobStore;
 
@@ -210,78 +185,6 @@ export function describeJobs(name: string, open: () => Promise<JobsHarness>): vo
       expect((await list({ tenant: job.tenant })).jobs).toEqual([]);
       await expect(transport.open(job.id, null, never)).rejects.toMatchObject({
         code: 'not_found',
-      });
-    });
-
-    it('shows the attempts to deliver, and has one made again', async () => {
-      const job = backgroundOf({ webhook: { ...webhook, events: ['job.queued'] } });
-      await jobs.enqueue(job);
-      const attempt: DeliveryAttempt = {
-        webhookId: `msg_${job.id}_o3`,
-        type: 'job.output',
-        atMs: 5,
-        status: null,
-        error: 'timed out',
-        durationMs: 15_000,
-        answer: '',
-      };
-      await harness.records.addAttempt(job.id, attempt);
-
-      expect(await jobs.deliveries(job.id)).toEqual([attempt]);
-      expect(await jobs.redeliver(job, attempt.webhookId, 'a')).toBe(true);
-      expect(await jobs.redeliver(job, attempt.webhookId, 'a')).toBe(true); // sent again
-      expect(await jobs.redeliver(job, `msg_${job.id}_0`, 'b')).toBe(true);
-      for (const n of ['1', '7', 'o4', 'x']) {
-        expect(await jobs.redeliver(job, `msg_${job.id}_${n}`, n)).toBe(false);
-      }
-      expect(await jobs.redeliver(job, `msg_${createRequestId()}_0`, 'c')).toBe(false);
-      const again = await harness.records.redeliveries();
-      expect(again).toEqual([attempt.webhookId, `msg_${job.id}_0`]);
-    });
-
-    it('pages through dead letters, latest first', async () => {
-      const tenant = newTenant();
-      const letters = [1, 2, 3].map((n): DeadLetter => {
-        const about = { requestId: createRequestId(), type: 'job.failed', url: webhook.url };
-        return {
-          webhookId: `msg_${n}`,
-          atMs: n,
-          numAttempts: 9,
-          status: 500,
-          error: null,
-          ...about,
-        };
-      });
-      for (const letter of letters) await harness.records.addDeadLetter(tenant, letter);
-
-      const [oldest, ...others] = letters;
-      expect(await jobs.deadLetters({ tenant, after: null, limit: 2 })).toEqual(
-        others.toReversed(),
-      );
-      expect(await jobs.deadLetters({ tenant, after: 'msg_2', limit: 2 })).toEqual([oldest]);
-      expect(await jobs.deadLetters({ tenant: newTenant(), after: null, limit: 2 })).toEqual([]);
-      await expect(jobs.deadLetters({ tenant, after: 'msg_9', limit: 2 })).rejects.toMatchObject({
-        param: 'after',
-      });
-    });
-
-    it('pages through notices, oldest first, from any cursor on', async () => {
-      const tenant = newTenant();
-      const notices = [1, 2, 3].map((n): ListedNotice => {
-        const data = { id: `job-${n}`, nested: { n } };
-        return { webhookId: `msg_${n}`, requestId: `job-${n}`, type: 'job.failed', atMs: n, data };
-      });
-      for (const notice of notices) await harness.records.addNotice(tenant, notice);
-
-      const first = await jobs.notices({ tenant, after: null, limit: 2 });
-      expect(first.map(({ notice }) => notice)).toEqual(notices.slice(0, 2));
-      const after = first.at(-1)?.cursor ?? null;
-      const second = await jobs.notices({ tenant, after, limit: 2 });
-      expect(second.map(({ notice }) => notice)).toEqual(notices.slice(2));
-      const end = second.at(-1)?.cursor ?? null;
-      expect(await jobs.notices({ tenant, after: end, limit: 2 })).toEqual([]);
-      await expect(jobs.notices({ tenant, after: 'x', limit: 2 })).rejects.toMatchObject({
-        param: 'after',
       });
     });
   });

@@ -3,20 +3,12 @@ import {
   type JobPage,
   type JobQuery,
   type JobStore,
-  type NoticeEntry,
-  type PageQuery,
   type QueuePlace,
 } from '../../edge/transport/jobs.ts';
 import type { RequestState } from '../../edge/transport/transport.ts';
 import { PlatformError } from '../../shared/errors.ts';
-import type { RequestId, TenantId } from '../../shared/ids.ts';
+import type { RequestId } from '../../shared/ids.ts';
 import type { Job } from '../../shared/protocol/job.ts';
-import {
-  type DeadLetter,
-  type DeliveryAttempt,
-  type ListedNotice,
-  webhookIdOf,
-} from '../../shared/protocol/webhook.ts';
 
 /** What a store in memory wants of the queue and log in memory. */
 export interface JobHost {
@@ -31,34 +23,14 @@ export interface JobHost {
   place(job: Job): QueuePlace | null;
 }
 
-/**
- * Background requests in memory, with the semantics of those in Redis. Also the webhook process's
- * side: `add...`.
- */
+/** Background requests in memory, with the semantics of those in Redis. */
 export class MemoryJobs implements JobStore {
-  readonly redeliveries: string[] = [];
-  readonly #nonces = new Set<string>();
   readonly #host: JobHost;
   /** Oldest first. */
   readonly #ids: RequestId[] = [];
-  readonly #attemptsById = new Map<RequestId, DeliveryAttempt[]>();
-  readonly #lettersByTenant = new Map<TenantId, DeadLetter[]>();
-  readonly #noticesByTenant = new Map<TenantId, ListedNotice[]>();
 
   constructor(host: JobHost) {
     this.#host = host;
-  }
-
-  addAttempt(id: RequestId, attempt: DeliveryAttempt): void {
-    this.#attemptsById.set(id, [...(this.#attemptsById.get(id) ?? []), attempt]);
-  }
-
-  addDeadLetter(tenant: TenantId, letter: DeadLetter): void {
-    this.#lettersByTenant.set(tenant, [letter, ...(this.#lettersByTenant.get(tenant) ?? [])]);
-  }
-
-  addNotice(tenant: TenantId, notice: ListedNotice): void {
-    this.#noticesByTenant.set(tenant, [...(this.#noticesByTenant.get(tenant) ?? []), notice]);
   }
 
   async enqueue(job: Job): Promise<Job> {
@@ -96,45 +68,7 @@ export class MemoryJobs implements JobStore {
     if (state === null) return 'unknown';
     if (state.timesMs.ended === null) return 'open';
     this.#host.forget(id);
-    this.#attemptsById.delete(id);
     return 'forgotten';
-  }
-
-  async deliveries(id: RequestId): Promise<readonly DeliveryAttempt[]> {
-    await this.#host.ping();
-    return this.#attemptsById.get(id) ?? [];
-  }
-
-  async redeliver(job: Job, webhookId: string, nonce: string): Promise<boolean> {
-    const attempts = await this.deliveries(job.id);
-    const isQueuedNotice =
-      webhookId === webhookIdOf(job.id, { n: 0 }) && job.webhook?.events.includes('job.queued');
-    if (!isQueuedNotice && !attempts.some((attempt) => attempt.webhookId === webhookId)) {
-      return false;
-    }
-    if (!this.#nonces.has(nonce)) this.redeliveries.push(webhookId);
-    this.#nonces.add(nonce);
-    return true;
-  }
-
-  async deadLetters({ tenant, after, limit }: PageQuery): Promise<readonly DeadLetter[]> {
-    await this.#host.ping();
-    const letters = this.#lettersByTenant.get(tenant) ?? [];
-    const start = startAfter(
-      letters.map(({ webhookId }) => webhookId),
-      after,
-    );
-    return letters.slice(start, start + limit);
-  }
-
-  async notices({ tenant, after, limit }: PageQuery): Promise<readonly NoticeEntry[]> {
-    await this.#host.ping();
-    const entries = (this.#noticesByTenant.get(tenant) ?? []).map((notice, i) => {
-      return { cursor: `${i + 1}-0`, notice };
-    });
-    const start = after === null ? 0 : Number(/^(\d+)-0$/.exec(after)?.[1] ?? Number.NaN);
-    if (Number.isNaN(start)) throw unknownAfter();
-    return entries.slice(start, start + limit);
   }
 }
 

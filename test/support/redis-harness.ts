@@ -4,13 +4,13 @@ import { Keys } from '../../shared/protocol/keys.ts';
 import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
 import { decodeOutboxItem } from '../../shared/protocol/webhook-outbox.ts';
 import { register } from '../../worker/queue/registry.ts';
-import type { JobsHarness } from './jobs-conformance.ts';
+import type { NoticesHarness } from './notices-conformance.ts';
 import { openTestRedis } from './redis.ts';
 
 /** A transport over a Redis of its own, with the worker's end of it in the test's hand. */
 export async function openRedisHarness(
   openTransport: (redisUrl: string) => Promise<Transport & AsyncDisposable>,
-): Promise<JobsHarness> {
+): Promise<NoticesHarness> {
   const stack = new AsyncDisposableStack();
   const redis = stack.use(await openTestRedis());
   const transport = stack.use(await openTransport(redis.url));
@@ -53,12 +53,21 @@ export async function openRedisHarness(
         await redis.client.rpush(keys.deliveriesOf(id), JSON.stringify(attempt));
       },
       async addDeadLetter(tenant, letter) {
-        const { index, details } = keys.deadLettersOf(tenant);
+        const { index, letter: keyOf } = keys.deadLettersOf(tenant);
         await redis.client.zadd(index, letter.atMs, letter.webhookId);
-        await redis.client.hset(details, letter.webhookId, JSON.stringify(letter));
+        await redis.client.hset(keyOf(letter.webhookId), 'letter', JSON.stringify(letter));
+      },
+      async removeDeadLetter(tenant, webhookId) {
+        const { index, letter } = keys.deadLettersOf(tenant);
+        await redis.client.zrem(index, webhookId);
+        await redis.client.del(letter(webhookId));
       },
       async addNotice(tenant, notice) {
         await redis.client.xadd(keys.noticesOf(tenant), '*', 'e', JSON.stringify(notice));
+      },
+      async trimNotices(tenant, numTrimmed) {
+        const stream = keys.noticesOf(tenant);
+        await redis.client.xtrim(stream, 'MAXLEN', (await redis.client.xlen(stream)) - numTrimmed);
       },
       async redeliveries() {
         const texts = await redis.client.lrange(keys.webhookOutbox, 0, -1);

@@ -100,10 +100,21 @@ export class WebhookJobs {
     return attempts.map((attempt) => JSON.parse(attempt));
   }
 
+  /** As if the time were over for which it is kept. */
+  async expire({ id }: Job): Promise<void> {
+    const { state, log, claims, outbox } = keys.request(id);
+    await this.#client.del(state, log, claims, outbox);
+  }
+
+  async waitForNoDeadLetter({ tenant }: Job): Promise<void> {
+    const { index } = keys.deadLettersOf(tenant);
+    await vi.waitFor(async () => expect(await this.#client.zcard(index)).toBe(0), 20_000);
+  }
+
   async waitForDeadLetter(job: Job): Promise<unknown> {
-    const { index, details } = keys.deadLettersOf(job.tenant);
+    const { index, letter } = keys.deadLettersOf(job.tenant);
     await vi.waitFor(async () => expect(await this.#client.zcard(index)).toBe(1), 20_000);
     const [id = ''] = await this.#client.zrange(index, 0, '-1');
-    return JSON.parse((await this.#client.hget(details, id)) ?? 'null');
+    return JSON.parse((await this.#client.hget(letter(id), 'letter')) ?? 'null');
   }
 }

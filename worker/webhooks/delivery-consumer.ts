@@ -3,7 +3,7 @@ import type { Keys } from '../../shared/protocol/keys.ts';
 import type { RedisConnections } from '../queue/connection.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { WebhookMetrics } from '../telemetry/webhook-metrics.ts';
-import { type Delivery, type DeliveryQueue, deliverySchema } from './delivery.ts';
+import { type Delivery, type DeliveryQueue, decodeDelivery, isTaken } from './delivery.ts';
 import type { Endpoints } from './endpoint.ts';
 import type { DeliveryRecords } from './records.ts';
 import { parseRetryAfter, type RetryOptions, retryDelayMs } from './retry-schedule.ts';
@@ -109,8 +109,8 @@ export class DeliveryConsumer implements AsyncDisposable {
 
   async #process(job: QueueJob, token: string | undefined): Promise<void> {
     this.#numTaken += 1;
-    const { data: delivery } = deliverySchema.safeParse(job.data);
-    if (delivery === undefined) throw new UnrecoverableError('unreadable delivery');
+    const delivery = decodeDelivery(job.data);
+    if (delivery === null) throw new UnrecoverableError('unreadable delivery');
     const { endpoints, records } = this.#context;
     if (!delivery.isRedelivery && (await records.isDisabled(delivery))) {
       return this.#withhold(delivery, job.attemptsMade);
@@ -157,13 +157,14 @@ export class DeliveryConsumer implements AsyncDisposable {
 
   /** @throws {RetryLater} until the schedule is exhausted */
   async #settle(delivery: Delivery, numBefore: number, outcome: Outcome): Promise<void> {
-    const { records, metrics } = this.#context;
+    const { records, metrics, queue } = this.#context;
     const { status, retryAfter } = outcome;
-    if (status !== null && status >= 200 && status < 300) {
+    if (isTaken(outcome)) {
       metrics.countDelivered(Date.now() - delivery.createdMs);
       if (!delivery.isRedelivery) return;
       await records.enable(delivery);
-      return records.removeDeadLetter(delivery);
+      await records.removeDeadLetter(delivery);
+      return queue.remove(delivery.webhookId);
     }
     const numAttempts = numBefore + 1;
     if (status === 410) {

@@ -8,7 +8,7 @@ import type { RedisClient } from '../queue/connection.ts';
  * One notice for one receiver: everything that an attempt needs, for its request may be forgotten
  * by then.
  */
-export const deliverySchema = z.object({
+const deliverySchema = z.object({
   /** The same for every attempt and every redelivery. */
   webhookId: z.string(),
   /** The request or batch it is about. */
@@ -25,17 +25,22 @@ export const deliverySchema = z.object({
 
 export type Delivery = z.infer<typeof deliverySchema>;
 
-/**
- * A delivery is known for so long after it succeeded, so that one handed over twice is sent once.
- */
-const SUCCEEDED_FOR_S = 3600;
-const MAX_SUCCEEDED = 20_000;
-/** Dead ones can be sent again for as long as this. */
-const FAILED_FOR_S = 30 * 24 * 3600;
+/** @returns `null` for what is none that this build knows */
+export function decodeDelivery(value: unknown): Delivery | null {
+  return deliverySchema.safeParse(value).data ?? null;
+}
+
+/** Whether an answer ends a delivery for good. */
+export function isTaken({ status }: { readonly status: number | null }): boolean {
+  return status !== null && status >= 200 && status < 300;
+}
+
+/** One that is handed over twice within this time is sent once, though nothing else is kept of it. */
+const KNOWN_FOR_MS = 3_600_000;
 /** The schedule decides (retry-schedule.ts). */
 const UNLIMITED = 1_000_000;
 
-/** BullMQ's queue of deliveries. */
+/** BullMQ's queue of deliveries that are to be made. */
 export class DeliveryQueue implements AsyncDisposable {
   readonly #queue: Queue;
 
@@ -60,10 +65,14 @@ export class DeliveryQueue implements AsyncDisposable {
     await this.#add(again, `${delivery.webhookId}_${nonce}`);
   }
 
-  /** @returns `null` when it is not known here, or no longer */
+  /** @returns `null` when it is not to be made, or no longer */
   async find(webhookId: string): Promise<Delivery | null> {
-    const job = await this.#queue.getJob(webhookId);
-    return deliverySchema.safeParse(job?.data).data ?? null;
+    return decodeDelivery((await this.#queue.getJob(webhookId))?.data);
+  }
+
+  /** Takes back one that waits for its next attempt. */
+  async remove(webhookId: string): Promise<void> {
+    await this.#queue.remove(webhookId);
   }
 
   /** @returns deliveries that are due */
@@ -75,10 +84,11 @@ export class DeliveryQueue implements AsyncDisposable {
   async #add(delivery: Delivery, jobId: string): Promise<void> {
     await this.#queue.add('deliver', delivery, {
       jobId,
+      deduplication: { id: jobId, ttl: KNOWN_FOR_MS },
       attempts: UNLIMITED,
       backoff: { type: 'custom' },
-      removeOnComplete: { age: SUCCEEDED_FOR_S, count: MAX_SUCCEEDED },
-      removeOnFail: { age: FAILED_FOR_S },
+      removeOnComplete: true,
+      removeOnFail: true,
       stackTraceLimit: 0,
     });
   }

@@ -1,13 +1,20 @@
 import { isRequestId, type RequestId, toRequestId } from '../../shared/ids.ts';
 import { TAKE_DUE } from '../../shared/protocol/notice-scripts.ts';
 import { runScript } from '../../shared/protocol/request-scripts.ts';
-import { decodeOutboxItem } from '../../shared/protocol/webhook-outbox.ts';
+import {
+  decodeOutboxItem,
+  type PushedNotice,
+  type Redelivery,
+} from '../../shared/protocol/webhook-outbox.ts';
 import type { Log } from '../telemetry/log.ts';
-import { handOver, toDelivery } from './hand-over.ts';
+import type { Delivery } from './delivery.ts';
+import { handOver, type Notice, toDelivery } from './hand-over.ts';
+import type { DeliveryRecords } from './records.ts';
 import type { NoticesContext, RequestNotices } from './request-notices.ts';
 
 export interface DrainContext extends NoticesContext {
   readonly notices: RequestNotices;
+  readonly records: DeliveryRecords;
   readonly log: Log;
 }
 
@@ -114,23 +121,42 @@ export class Drain {
     const item = decodeOutboxItem(text);
     if (item === null) return false;
     if (item.type === 'redelivery') return this.#redeliver(item);
-    const { event, type: _type, ...rest } = item;
-    await handOver({ ...rest, type: event }, this.#context);
+    await handOver(toNotice(item), this.#context);
     return true;
   }
 
-  /** A delivery that is forgotten is made anew from its request. */
-  async #redeliver(item: { readonly webhookId: string; readonly nonce: string }): Promise<boolean> {
-    const { queue, notices } = this.#context;
-    const known = await queue.find(item.webhookId);
-    const [, id, n] = /^msg_(req-[0-9a-f]{32})_(\d{1,6})$/.exec(item.webhookId) ?? [];
-    const notice =
-      known === null && id !== undefined ? await notices.notice(toRequestId(id), Number(n)) : null;
-    const delivery = known ?? (notice && (await toDelivery(notice, this.#context)));
+  async #redeliver(redelivery: Redelivery): Promise<boolean> {
+    const { webhookId, tenant, nonce } = redelivery;
+    const { queue, records } = this.#context;
+    const delivery =
+      (await queue.find(webhookId)) ??
+      (await records.findDeadLetter(tenant, webhookId)) ??
+      (await this.#remake(redelivery));
     if (delivery === null) return false;
-    await queue.addAgain(delivery, item.nonce);
+    await queue.addAgain(delivery, nonce);
     return true;
   }
+
+  /** A delivery of which nothing is kept: made anew from its request, or of what was pushed with it. */
+  async #remake({ webhookId, notice: pushed }: Redelivery): Promise<Delivery | null> {
+    const [, id, n] = /^msg_(req-[0-9a-f]{32})_(\d{1,6})$/.exec(webhookId) ?? [];
+    const made =
+      id === undefined ? null : await this.#context.notices.notice(toRequestId(id), Number(n));
+    const notice = made ?? (pushed === undefined ? null : toNotice(pushed));
+    return notice && toDelivery(notice, this.#context);
+  }
+}
+
+function toNotice({
+  webhookId,
+  subject,
+  tenant,
+  event,
+  atMs,
+  webhook,
+  data,
+}: PushedNotice): Notice {
+  return { webhookId, subject, tenant, type: event, atMs, webhook, data };
 }
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {

@@ -1,77 +1,130 @@
+import type { TenantId } from '../../shared/ids.ts';
 import type { Keys } from '../../shared/protocol/keys.ts';
-import type { DeadLetter, DeliveryAttempt } from '../../shared/protocol/webhook.ts';
+import {
+  DEAD_LETTERS_FOR_MS,
+  type DeadLetter,
+  type DeliveryAttempt,
+} from '../../shared/protocol/webhook.ts';
 import type { RedisClient } from '../queue/connection.ts';
-import type { Delivery } from './delivery.ts';
+import { whenAble } from '../queue/retry.ts';
+import type { Log } from '../telemetry/log.ts';
+import { type Delivery, decodeDelivery, isTaken } from './delivery.ts';
+
+export interface RecordsContext {
+  readonly client: RedisClient;
+  readonly keys: Keys;
+  readonly log: Log;
+}
 
 /** What there is to say of the last attempt of a delivery that nobody will try again by itself. */
 export type LastAttempt = Pick<DeadLetter, 'numAttempts' | 'status' | 'error'>;
 
-/**
- * Attempts are kept as long as the request; where it is gone, for so long after the last of them.
- */
-const ATTEMPTS_FOR_MS = 24 * 3_600_000;
+/** Attempts can be seen for so long after the last that was taken; after others, as dead letters. */
+const TAKEN_FOR_MS = 24 * 3_600_000;
 const MAX_ATTEMPTS = 1000;
-const MAX_DEAD_LETTERS = 100_000;
+/** Of a tenant. */
+const MAX_DEAD_LETTERS = 10_000;
+/** An endpoint that said goodbye is tried again after so long. */
+const DISABLED_FOR_MS = 30 * 24 * 3_600_000;
+const MAX_DISABLED = 1000;
 
 /**
  * What tenants can see of their deliveries: attempts, dead letters, endpoints that said goodbye.
+ * Waits for Redis to be able to write them: what could not be noted would be sent again.
  */
 export class DeliveryRecords {
-  readonly #client: RedisClient;
-  readonly #keys: Keys;
+  readonly #context: RecordsContext;
 
-  constructor(client: RedisClient, keys: Keys) {
-    this.#client = client;
-    this.#keys = keys;
+  constructor(context: RecordsContext) {
+    this.#context = context;
   }
 
   async addAttempt(subject: string, attempt: DeliveryAttempt): Promise<void> {
-    const key = this.#keys.deliveriesOf(subject);
-    await this.#client
-      .multi()
-      .rpush(key, JSON.stringify(attempt))
-      .ltrim(key, -MAX_ATTEMPTS, -1)
-      .pexpire(key, ATTEMPTS_FOR_MS)
-      .exec();
+    const keepMs = isTaken(attempt) ? TAKEN_FOR_MS : DEAD_LETTERS_FOR_MS;
+    const key = this.#context.keys.deliveriesOf(subject);
+    await this.#call((client) =>
+      client
+        .multi()
+        .rpush(key, JSON.stringify(attempt))
+        .ltrim(key, -MAX_ATTEMPTS, -1)
+        .pexpire(key, keepMs, 'NX')
+        .pexpire(key, keepMs, 'GT')
+        .exec(),
+    );
   }
 
+  /** Keeps what was given up, to be sent again whatever became of its request. */
   async addDeadLetter(delivery: Delivery, last: LastAttempt, atMs: number): Promise<void> {
     const { tenant, webhookId, subject, type, url } = delivery;
     const letter: DeadLetter = { webhookId, requestId: subject, type, url, atMs, ...last };
-    const { index, details: key } = this.#keys.deadLettersOf(tenant);
-    await this.#client
-      .multi()
-      .zadd(index, atMs, webhookId)
-      .hset(key, webhookId, JSON.stringify(letter))
-      .exec();
-    await this.#trimDeadLetters(delivery);
+    const keys = this.#context.keys.deadLettersOf(tenant);
+    const key = keys.letter(webhookId);
+    const fields = { letter: JSON.stringify(letter), delivery: JSON.stringify(delivery) };
+    await this.#call((client) =>
+      client
+        .multi()
+        .hset(key, fields)
+        .pexpire(key, DEAD_LETTERS_FOR_MS)
+        .zadd(keys.index, atMs, webhookId)
+        .zremrangebyscore(keys.index, '-inf', atMs - DEAD_LETTERS_FOR_MS)
+        .exec(),
+    );
+    await this.#trimDeadLetters(tenant);
+  }
+
+  /** @returns what to send again; `null` for what was not given up, or no longer */
+  async findDeadLetter(tenant: TenantId, webhookId: string): Promise<Delivery | null> {
+    const { client, keys } = this.#context;
+    const text = await client.hget(keys.deadLettersOf(tenant).letter(webhookId), 'delivery');
+    return text === null ? null : decodeDelivery(JSON.parse(text));
   }
 
   async removeDeadLetter({ tenant, webhookId }: Delivery): Promise<void> {
-    const { index, details } = this.#keys.deadLettersOf(tenant);
-    await this.#client.multi().zrem(index, webhookId).hdel(details, webhookId).exec();
+    const { index, letter } = this.#context.keys.deadLettersOf(tenant);
+    await this.#call((client) =>
+      client.multi().zrem(index, webhookId).unlink(letter(webhookId)).exec(),
+    );
   }
 
   async isDisabled({ tenant, url }: Delivery): Promise<boolean> {
-    return (await this.#client.hexists(this.#keys.disabledEndpointsOf(tenant), url)) === 1;
+    const key = this.#context.keys.disabledEndpointsOf(tenant);
+    const disabledMs = await this.#call((client) => client.zscore(key, url));
+    return disabledMs !== null && Number(disabledMs) > Date.now() - DISABLED_FOR_MS;
   }
 
   async disable({ tenant, url }: Delivery, atMs: number): Promise<void> {
-    await this.#client.hset(this.#keys.disabledEndpointsOf(tenant), url, `${atMs}`);
+    const key = this.#context.keys.disabledEndpointsOf(tenant);
+    await this.#call((client) =>
+      client
+        .multi()
+        .zadd(key, atMs, url)
+        .zremrangebyscore(key, '-inf', atMs - DISABLED_FOR_MS)
+        .zremrangebyrank(key, 0, -MAX_DISABLED - 1)
+        .exec(),
+    );
   }
 
   async enable({ tenant, url }: Delivery): Promise<void> {
-    await this.#client.hdel(this.#keys.disabledEndpointsOf(tenant), url);
+    await this.#call((client) => client.zrem(this.#context.keys.disabledEndpointsOf(tenant), url));
   }
 
-  async #trimDeadLetters({ tenant }: Delivery): Promise<void> {
-    const { index, details } = this.#keys.deadLettersOf(tenant);
-    const oldest = await this.#client.zrange(index, 0, `${-MAX_DEAD_LETTERS - 1}`);
+  async #trimDeadLetters(tenant: TenantId): Promise<void> {
+    const { index, letter } = this.#context.keys.deadLettersOf(tenant);
+    const oldest = await this.#call((client) =>
+      client.zrange(index, 0, `${-MAX_DEAD_LETTERS - 1}`),
+    );
     if (oldest.length === 0) return;
-    await this.#client
-      .multi()
-      .zrem(index, ...oldest)
-      .hdel(details, ...oldest)
-      .exec();
+    await this.#call((client) =>
+      client
+        .multi()
+        .zrem(index, ...oldest)
+        .unlink(...oldest.map(letter))
+        .exec(),
+    );
+  }
+
+  #call<T>(call: (client: RedisClient) => Promise<T>): Promise<T> {
+    const { client, log } = this.#context;
+    return whenAble(log, () => call(client));
   }
 }

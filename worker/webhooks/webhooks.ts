@@ -48,7 +48,8 @@ export async function openWebhooks(
     ...{ outputMs, secretsByTenant },
   };
   const notices = new RequestNotices(noticesContext);
-  const drain = new Drain({ ...noticesContext, notices, log });
+  const records = new DeliveryRecords({ client, keys, log });
+  const drain = new Drain({ ...noticesContext, notices, records, log });
   const endpoints = new Endpoints(config.endpoint, Date.now);
   const consumer = new DeliveryConsumer(
     {
@@ -61,7 +62,7 @@ export async function openWebhooks(
         timeoutMs: config.timeoutMs,
       },
     },
-    { redis, keys, queue, records: new DeliveryRecords(client, keys), endpoints, metrics, log },
+    { redis, keys, queue, records, endpoints, metrics, log },
   );
   addGauges(metrics, { consumer, endpoints, redis, keys });
   redis.subscriber.on('message', (channel: string, id: string) => {

@@ -107,3 +107,45 @@ describe('batches', () => {
     expect(toNotice({ ...batch, status: 'expired' }).webhook).toBeNull();
   });
 });
+
+describe('deliveries of a batch', () => {
+  const webhook = { url, events: ['batch.cancelled'] };
+
+  async function openEnded(fields: object) {
+    const edge = await openEdge();
+    const { id } = await jsonOf(await edge.create(fields));
+    const batch = await edge.transport.batches.claim(id);
+    const file = { id: 'file-x', tenant: toTenantId('ann'), filename: '', expiresMs: 0 };
+    const output = { ...file, purpose: 'batch_output', createdMs: 0, numBytes: 0 } as const;
+    const end = { status: 'cancelled', errors: [], output, errorOutput: output } as const;
+    await edge.transport.batches.end(batch!, end);
+    const redeliver = (n: number, key = 'ann') =>
+      edge.call(`/v1/batches/${id}/deliveries/msg_${id}_${n}/redeliver`, key, 'POST');
+    return { ...edge, id, redeliver };
+  }
+
+  it('are shown attempt by attempt, and made again', async () => {
+    const { call, transport, id, redeliver } = await openEnded({ webhook });
+    const attempt = { webhookId: `msg_${id}_0`, type: 'batch.cancelled', atMs: 1500, error: null };
+    transport.notices.addAttempt(id, { ...attempt, status: 500, durationMs: 12, answer: 'oh no' });
+
+    const { data } = await jsonOf(await call(`/v1/batches/${id}/deliveries`));
+    expect(data).toMatchObject([{ webhook_id: `msg_${id}_0`, status: 500, answer: 'oh no' }]);
+    const accepted = await redeliver(0);
+    expect(accepted.status).toBe(202);
+    expect(await jsonOf(accepted)).toMatchObject({ webhook_id: `msg_${id}_0`, batch_id: id });
+    expect(transport.notices.redeliveries).toEqual([`msg_${id}_0`]);
+    expect((await redeliver(1)).status).toBe(404);
+    expect((await redeliver(0, 'bob')).status).toBe(404);
+    expect((await call(`/v1/batches/${id}/deliveries`, 'bob')).status).toBe(404);
+  });
+
+  it('are none before its end, nor of an end that nobody asked to be told of', async () => {
+    const open = await openEdge();
+    const { id } = await jsonOf(await open.create({ webhook }));
+    const path = `/v1/batches/${id}/deliveries/msg_${id}_0/redeliver`;
+    expect((await open.call(path, 'ann', 'POST')).status).toBe(404);
+    const other = await openEnded({ webhook: { url, events: ['batch.completed'] } });
+    expect((await other.redeliver(0)).status).toBe(404);
+  });
+});

@@ -21,7 +21,7 @@ describe('GET /v1/events', () => {
     for (const n of [1, 2, 3]) {
       const data = { id: `job-${n}`, status: 'failed' };
       const about = { requestId: `job-${n}`, type: 'job.failed', atMs: n * 1000 };
-      transport.jobs.addNotice(tenant, { webhookId: `msg_${n}`, data, ...about });
+      transport.notices.addNotice(tenant, { webhookId: `msg_${n}`, data, ...about });
     }
 
     const first = await get('/v1/events?limit=2');
@@ -45,6 +45,20 @@ describe('GET /v1/events', () => {
     });
   });
 
+  it('says so when what followed the cursor is no longer kept', async () => {
+    const { app, get, transport } = createEventsEdge();
+    const listed = { requestId: 'job', type: 'job.failed', atMs: 1, data: {} };
+    for (const n of [1, 2, 3]) {
+      transport.notices.addNotice(tenant, { webhookId: `msg_${n}`, ...listed });
+    }
+    const { next_after: after } = await get('/v1/events?limit=1');
+    transport.notices.numTrimmed = 2;
+
+    const gone = await app.request(`/v1/events?after=${after}`);
+    expect(gone.status).toBe(410);
+    expect((await jsonOf(gone)).error).toMatchObject({ code: 'events_trimmed', param: 'after' });
+  });
+
   it.each(['after=nonsense', 'limit=0', 'limit=1001'])('refuses %s by name', async (query) => {
     const { app } = createEventsEdge();
     const response = await app.request(`/v1/events?${query}`);
@@ -53,48 +67,12 @@ describe('GET /v1/events', () => {
   });
 });
 
-describe('GET /v1/dead_letters', () => {
-  it('lists deliveries that were given up', async () => {
-    const { get, transport } = createEventsEdge();
-    for (const n of [1, 2]) {
-      transport.jobs.addDeadLetter(tenant, {
-        webhookId: `msg_${n}`,
-        requestId: `job-${n}`,
-        type: 'job.failed',
-        url: job.webhook.url,
-        atMs: n * 1000,
-        numAttempts: 10,
-        status: 500,
-        error: null,
-      });
-    }
-
-    const first = await get('/v1/dead_letters?limit=1');
-    expect(first).toMatchObject({ object: 'list', has_more: true, next_after: 'msg_2' });
-    expect(first.data).toEqual([
-      {
-        object: 'dead_letter',
-        webhook_id: 'msg_2',
-        job_id: 'job-2',
-        type: 'job.failed',
-        url: job.webhook.url,
-        at: '1970-01-01T00:00:02.000Z',
-        num_attempts: 10,
-        status: 500,
-        error: null,
-      },
-    ]);
-    const second = await get('/v1/dead_letters?after=msg_2');
-    expect(second).toMatchObject({ has_more: false, data: [{ webhook_id: 'msg_1' }] });
-  });
-});
-
 describe('deliveries of a job', () => {
   it('are shown attempt by attempt, and made again on demand', async () => {
     const { app, get, post, transport } = createEventsEdge();
     const { id } = await jsonOf(await post('/v1/jobs', job));
     const webhookId = `msg_${id}_0`;
-    transport.jobs.addAttempt(id, {
+    transport.notices.addAttempt(id, {
       webhookId,
       type: 'job.queued',
       atMs: 1500,
@@ -120,13 +98,26 @@ describe('deliveries of a job', () => {
     const accepted = await app.request(again, { method: 'POST' });
     expect(accepted.status).toBe(202);
     expect(await jsonOf(accepted)).toMatchObject({ webhook_id: webhookId, job_id: id });
-    expect(transport.jobs.redeliveries).toEqual([webhookId]);
+    expect(transport.notices.redeliveries).toEqual([webhookId]);
     const headers = { 'idempotency-key': 'a' };
     for (const method of ['POST', 'POST']) {
       expect((await app.request(again, { method, headers })).status).toBe(202);
     }
-    expect(transport.jobs.redeliveries).toEqual([webhookId, webhookId]);
+    expect(transport.notices.redeliveries).toEqual([webhookId, webhookId]);
     const unknown = await app.request(again.replace('_0/', '_9/'), { method: 'POST' });
     expect(unknown.status).toBe(404);
+  });
+
+  it('are refused where a piece of output was taken, as nobody keeps it', async () => {
+    const { app, post, transport } = createEventsEdge();
+    const { id } = await jsonOf(await post('/v1/jobs', job));
+    const webhookId = `msg_${id}_o0`;
+    const attempt = { webhookId, type: 'job.output', atMs: 1500, error: null, durationMs: 12 };
+    transport.notices.addAttempt(id, { ...attempt, status: 204, answer: '' });
+
+    const again = `/v1/jobs/${id}/deliveries/${webhookId}/redeliver`;
+    const refused = await app.request(again, { method: 'POST' });
+    expect(refused.status).toBe(409);
+    expect((await jsonOf(refused)).error.message).toContain(`/v1/requests/${id}/events`);
   });
 });

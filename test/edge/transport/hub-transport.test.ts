@@ -9,7 +9,12 @@ import { describeAdmission } from '../../support/admission-conformance.ts';
 import { FakeTransport } from '../../support/fake-transport.ts';
 import { describeIdempotency } from '../../support/idempotency-conformance.ts';
 import { jobOf } from '../../support/jobs.ts';
-import { describeJobs, type JobsHarness, memoryRecords } from '../../support/jobs-conformance.ts';
+import { describeJobs } from '../../support/jobs-conformance.ts';
+import {
+  describeNotices,
+  memoryRecords,
+  type NoticesHarness,
+} from '../../support/notices-conformance.ts';
 import { tellStory } from '../../support/storyteller.ts';
 import { describeTransport } from '../../support/transport-conformance.ts';
 
@@ -32,7 +37,7 @@ function openHubs(transport: Transport, numHubs = 3) {
   return { hubs: new HubTransport({ numHubs, send }), send, counts, idle };
 }
 
-async function open(maxQueued?: number): Promise<JobsHarness> {
+async function open(maxQueued?: number): Promise<NoticesHarness> {
   const fake = new FakeTransport();
   if (maxQueued !== undefined) fake.maxQueued = maxQueued;
   const { hubs: transport } = openHubs(fake);
@@ -46,7 +51,7 @@ async function open(maxQueued?: number): Promise<JobsHarness> {
     append: async (id, epoch, events) => {
       for (const event of events) fake.append(id, epoch, event);
     },
-    records: memoryRecords(fake.jobs),
+    records: memoryRecords(fake.notices),
     [Symbol.asyncDispose]: async () => undefined,
   };
 }
@@ -54,6 +59,7 @@ async function open(maxQueued?: number): Promise<JobsHarness> {
 describeTransport('HubTransport', open);
 describeAdmission('HubTransport', open);
 describeJobs('HubTransport', open);
+describeNotices('HubTransport', open);
 describeIdempotency('HubTransport', open);
 
 /** A body whose end, when it is given up, the other side never hears of. */
