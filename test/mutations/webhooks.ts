@@ -38,13 +38,23 @@ export const WEBHOOKS: readonly Mutant[] = [
   },
   {
     name: 'a breaker that is half open lets everybody in',
-    patches: [endpoint('if (this.#isProbing) return', 'if (false) return')],
+    patches: [endpoint('if (isProbe && this.#isProbing) return', 'if (false) return')],
     tests: UNIT_TESTS,
   },
   {
     name: 'one endpoint may take all places',
-    patches: [endpoint('Math.min(this.#options.maxConcurrent, share)', 'numFree')],
-    tests: [...UNIT_TESTS, ...TESTS],
+    patches: [endpoint('Math.min(maxConcurrent, maxRunning)', 'maxRunning')],
+    tests: UNIT_TESTS,
+  },
+  {
+    name: 'each path of a host is an endpoint',
+    patches: [endpoint('new URL(url).origin', 'url')],
+    tests: TESTS,
+  },
+  {
+    name: 'one tenant may take all places',
+    patches: [endpoint('numOfTenant < Math.max(1, Math.floor(numFree / 2))', 'true')],
+    tests: UNIT_TESTS,
   },
   {
     name: 'a notice counts as handed over before it is',

@@ -115,8 +115,7 @@ export class DeliveryConsumer implements AsyncDisposable {
     if (!delivery.isRedelivery && (await records.isDisabled(delivery))) {
       return this.#withhold(delivery, job.attemptsMade);
     }
-    const endpoint = endpoints.of(delivery.tenant, delivery.url);
-    const entry = endpoint.enter(this.#options.maxRunning - this.#numRunning);
+    const entry = endpoints.enter(delivery, this.#options.maxRunning - this.#numRunning);
     if (entry.type !== 'entered') {
       if (entry.type === 'open' && this.#isOverdue(delivery)) {
         await this.#giveUp(delivery, job.attemptsMade, {
@@ -134,8 +133,7 @@ export class DeliveryConsumer implements AsyncDisposable {
     } finally {
       this.#numRunning -= 1;
       const isAlive = outcome?.status != null && outcome.status < 500 && outcome.status !== 429;
-      const durationMs = outcome?.durationMs ?? 0;
-      endpoint.leave({ isProbe: entry.isProbe, isAlive, durationMs });
+      entry.leave({ isAlive, durationMs: outcome?.durationMs ?? 0 });
     }
     await this.#settle(delivery, job.attemptsMade, outcome);
   }

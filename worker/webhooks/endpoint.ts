@@ -8,16 +8,23 @@ export interface EndpointOptions {
   readonly maxOpenMs: number;
 }
 
-export type Entry =
-  | { readonly type: 'entered'; readonly isProbe: boolean }
-  /** Worth asking again after `afterMs`. */
-  | { readonly type: 'busy' | 'open'; readonly afterMs: number };
-
+/** What became of a delivery that was let in. */
 export interface Visit {
-  readonly isProbe: boolean;
   /** Whether there was an answer that says more than that something is broken. */
   readonly isAlive: boolean;
   readonly durationMs: number;
+}
+
+export type Entry =
+  /** Until `leave` is called, once. */
+  | { readonly type: 'entered'; readonly leave: (visit: Visit) => void }
+  /** Worth asking again after `afterMs`. */
+  | { readonly type: 'busy' | 'open'; readonly afterMs: number };
+
+/** Where a delivery goes. */
+export interface Receiver {
+  readonly tenant: string;
+  readonly url: string;
 }
 
 /** A delivery that has not been timed yet is taken for so long. */
@@ -54,30 +61,20 @@ export class Endpoint {
     return this.#now() < this.#openUntilMs ? 'open' : 'half-open';
   }
 
-  get isIdle(): boolean {
-    return this.#numRunning === 0 && this.#numFailures === 0 && this.#nextTurnMs < this.#now();
-  }
-
-  /**
-   * @param numFree places that are left for the deliveries of all endpoints; none may take more
-   *   than a quarter
-   */
-  enter(numFree: number): Entry {
-    if (this.state === 'open') return { type: 'open', afterMs: this.#openUntilMs! - this.#now() };
-    if (this.state === 'half-open') {
-      if (this.#isProbing) return { type: 'open', afterMs: this.#options.openMs };
-      this.#isProbing = true;
-      this.#numRunning += 1;
-      return { type: 'entered', isProbe: true };
-    }
-    const share = Math.max(1, Math.floor(numFree / 4));
-    if (this.#numRunning >= Math.min(this.#options.maxConcurrent, share)) return this.#wait();
+  /** @param maxRunning places that it may have at most, of those that are left for all */
+  enter(maxRunning: number): Entry {
+    const { state } = this;
+    if (state === 'open') return { type: 'open', afterMs: this.#openUntilMs! - this.#now() };
+    const { maxConcurrent, openMs } = this.#options;
+    if (this.#numRunning >= Math.min(maxConcurrent, maxRunning)) return this.#wait();
+    const isProbe = state === 'half-open';
+    if (isProbe && this.#isProbing) return { type: 'open', afterMs: openMs };
+    if (isProbe) this.#isProbing = true;
     this.#numRunning += 1;
-    return { type: 'entered', isProbe: false };
+    return { type: 'entered', leave: (visit) => this.#leave(visit, isProbe) };
   }
 
-  /** Ends what `enter` began. */
-  leave({ isProbe, isAlive, durationMs }: Visit): void {
+  #leave({ isAlive, durationMs }: Visit, isProbe: boolean): void {
     this.#numRunning -= 1;
     this.#meanDurationMs += (durationMs - this.#meanDurationMs) / 8;
     if (isProbe) this.#isProbing = false;
@@ -107,36 +104,80 @@ export class Endpoint {
   }
 }
 
-/** The endpoints of this process, forgotten again once there is nothing to know of them. */
+/** What is known of one, and when it was asked for last. */
+interface Used {
+  readonly endpoint: Endpoint;
+  usedMs: number;
+}
+
+/**
+ * The endpoints of this process. One is a tenant's host, whatever the paths: those of a host that
+ * hangs would hang one after the other. No endpoint gets more than a quarter of the places that are
+ * left, and no tenant more than half, so that there always is one for somebody else.
+ */
 export class Endpoints {
   readonly #options: EndpointOptions;
   readonly #now: () => number;
-  readonly #endpointByName = new Map<string, Endpoint>();
+  /** In the order in which they were last asked for. */
+  readonly #usedByName = new Map<string, Used>();
+  readonly #numRunningByTenant = new Map<string, number>();
 
   constructor(options: EndpointOptions, now: () => number) {
     this.#options = options;
     this.#now = now;
   }
 
+  /** Those of which something is known. */
+  get size(): number {
+    return this.#usedByName.size;
+  }
+
   get numOpen(): number {
-    return [...this.#endpointByName.values()].filter(({ state }) => state !== 'closed').length;
+    const states = Array.from(this.#usedByName.values(), ({ endpoint }) => endpoint.state);
+    return states.filter((state) => state !== 'closed').length;
   }
 
-  /** The one at `url` for this tenant, whatever its query. */
-  of(tenant: string, url: string): Endpoint {
-    const { origin, pathname } = new URL(url);
-    const name = `${tenant} ${origin}${pathname}`;
-    const known = this.#endpointByName.get(name);
-    if (known !== undefined) return known;
-    this.#forgetIdle();
-    const endpoint = new Endpoint(this.#options, this.#now);
-    this.#endpointByName.set(name, endpoint);
-    return endpoint;
+  /** @param numFree places that are left for the deliveries of all */
+  enter({ tenant, url }: Receiver, numFree: number): Entry {
+    const endpoint = this.#use(`${tenant} ${new URL(url).origin}`);
+    const numOfTenant = this.#numRunningByTenant.get(tenant) ?? 0;
+    const hasRoom = numOfTenant < Math.max(1, Math.floor(numFree / 2));
+    const entry = endpoint.enter(hasRoom ? Math.max(1, Math.floor(numFree / 4)) : 0);
+    if (entry.type !== 'entered') return entry;
+    this.#numRunningByTenant.set(tenant, numOfTenant + 1);
+    return {
+      type: 'entered',
+      leave: (visit) => {
+        this.#leave(tenant);
+        entry.leave(visit);
+      },
+    };
   }
 
-  #forgetIdle(): void {
-    for (const [name, endpoint] of this.#endpointByName) {
-      if (endpoint.isIdle) this.#endpointByName.delete(name);
+  #leave(tenant: string): void {
+    const numLeft = (this.#numRunningByTenant.get(tenant) ?? 1) - 1;
+    if (numLeft === 0) this.#numRunningByTenant.delete(tenant);
+    else this.#numRunningByTenant.set(tenant, numLeft);
+  }
+
+  #use(name: string): Endpoint {
+    const nowMs = this.#now();
+    const used = this.#usedByName.get(name) ?? {
+      endpoint: new Endpoint(this.#options, this.#now),
+      usedMs: nowMs,
+    };
+    used.usedMs = nowMs;
+    this.#usedByName.delete(name); // put back at the end: a map keeps the order of insertion
+    this.#usedByName.set(name, used);
+    this.#forgetUnused(nowMs);
+    return used.endpoint;
+  }
+
+  /** What waits for a breaker comes back when that may be probed. */
+  #forgetUnused(nowMs: number): void {
+    for (const [name, { usedMs }] of this.#usedByName) {
+      if (nowMs - usedMs < 2 * this.#options.maxOpenMs) return;
+      this.#usedByName.delete(name);
     }
   }
 }

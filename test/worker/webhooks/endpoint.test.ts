@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { Endpoint, Endpoints } from '../../../worker/webhooks/endpoint.ts';
+import { Endpoint, Endpoints, type Entry, type Visit } from '../../../worker/webhooks/endpoint.ts';
 
 const options = { maxConcurrent: 2, maxFailures: 3, openMs: 1000, maxOpenMs: 3000 };
-const ok = { isProbe: false, isAlive: true, durationMs: 10 };
-const failed = { isProbe: false, isAlive: false, durationMs: 10 };
+const ok = { isAlive: true, durationMs: 10 };
+const failed = { isAlive: false, durationMs: 10 };
 const MANY = 100;
 
 function open() {
@@ -11,24 +11,28 @@ function open() {
   return { clock, endpoint: new Endpoint(options, () => clock.ms) };
 }
 
-function fail(endpoint: Endpoint, times: number): void {
-  for (let i = 0; i < times; i += 1) {
-    expect(endpoint.enter(MANY).type).toBe('entered');
-    endpoint.leave(failed);
-  }
+/** @returns ends the visit */
+function entered(entry: Entry): (visit: Visit) => void {
+  if (entry.type !== 'entered') throw new Error(entry.type);
+  return entry.leave;
+}
+
+function fail(enter: () => Entry, times: number): void {
+  for (let i = 0; i < times; i += 1) entered(enter())(failed);
 }
 
 describe('Endpoint', () => {
   it('lets in as many as it may have at a time', () => {
     const { endpoint } = open();
-    expect([1, 2, 3].map(() => endpoint.enter(MANY).type)).toEqual(['entered', 'entered', 'busy']);
-    endpoint.leave(ok);
+    const leave = entered(endpoint.enter(MANY));
+    expect([1, 2].map(() => endpoint.enter(MANY).type)).toEqual(['entered', 'busy']);
+    leave(ok);
     expect(endpoint.enter(MANY).type).toBe('entered');
   });
 
   it('takes no second place while few are left', () => {
     const { endpoint } = open();
-    expect([1, 2].map(() => endpoint.enter(4).type)).toEqual(['entered', 'busy']);
+    expect([1, 2].map(() => endpoint.enter(1).type)).toEqual(['entered', 'busy']);
   });
 
   it('sends those that wait back one after the other', () => {
@@ -41,35 +45,34 @@ describe('Endpoint', () => {
 
   it('opens after failures in a row, and not after as many with a success between', () => {
     const { endpoint } = open();
-    fail(endpoint, 2);
-    endpoint.enter(MANY);
-    endpoint.leave(ok);
-    fail(endpoint, 2);
+    const enter = () => endpoint.enter(MANY);
+    fail(enter, 2);
+    entered(enter())(ok);
+    fail(enter, 2);
     expect(endpoint.state).toBe('closed');
-    fail(endpoint, 1);
+    fail(enter, 1);
     expect(endpoint.state).toBe('open');
-    expect(endpoint.enter(MANY)).toEqual({ type: 'open', afterMs: 1000 });
+    expect(enter()).toEqual({ type: 'open', afterMs: 1000 });
   });
 
   it('probes with one delivery once its time is over, and closes when that succeeds', () => {
     const { endpoint, clock } = open();
-    fail(endpoint, 3);
+    fail(() => endpoint.enter(MANY), 3);
     clock.ms = 1000;
     expect(endpoint.state).toBe('half-open');
-    expect(endpoint.enter(MANY)).toEqual({ type: 'entered', isProbe: true });
+    const leave = entered(endpoint.enter(MANY));
     expect(endpoint.enter(MANY).type).toBe('open');
-    endpoint.leave({ ...ok, isProbe: true });
+    leave(ok);
     expect(endpoint.state).toBe('closed');
-    expect(endpoint.enter(MANY)).toEqual({ type: 'entered', isProbe: false });
+    expect(endpoint.enter(MANY).type).toBe('entered');
   });
 
   it('stays open for twice as long after each probe that failed, up to a bound', () => {
     const { endpoint, clock } = open();
-    fail(endpoint, 3);
+    fail(() => endpoint.enter(MANY), 3);
     const waits = [1, 2, 3].map((_) => {
       clock.ms += 10_000;
-      expect(endpoint.enter(MANY)).toEqual({ type: 'entered', isProbe: true });
-      endpoint.leave({ ...failed, isProbe: true });
+      entered(endpoint.enter(MANY))(failed);
       const entry = endpoint.enter(MANY);
       return 'afterMs' in entry && entry.afterMs;
     });
@@ -78,31 +81,73 @@ describe('Endpoint', () => {
 
   it('does not take what was on its way before for its probe', () => {
     const { endpoint, clock } = open();
-    endpoint.enter(MANY);
-    fail(endpoint, 3);
+    const leaveEarly = entered(endpoint.enter(MANY));
+    fail(() => endpoint.enter(MANY), 3);
     clock.ms = 1000;
-    endpoint.enter(MANY);
-    endpoint.leave(failed);
+    const leaveProbe = entered(endpoint.enter(MANY));
+    leaveEarly(failed);
     expect(endpoint.enter(MANY).type).toBe('open');
-    endpoint.leave({ ...ok, isProbe: true });
+    leaveProbe(ok);
     expect(endpoint.state).toBe('closed');
   });
 });
 
 describe('Endpoints', () => {
-  it('keeps tenants and paths apart, and queries together', () => {
-    const endpoints = new Endpoints(options, () => 0);
-    const one = endpoints.of('a', 'https://x.example/hook?id=1');
-    one.enter(MANY);
-    expect(endpoints.of('a', 'https://x.example/hook?id=2')).toBe(one);
-    expect(endpoints.of('b', 'https://x.example/hook?id=1')).not.toBe(one);
-    expect(endpoints.of('a', 'https://x.example/other')).not.toBe(one);
+  const hook = (tenant: string, url: string) => ({ tenant, url });
+
+  function openAll() {
+    const clock = { ms: 0 };
+    return { clock, endpoints: new Endpoints(options, () => clock.ms) };
+  }
+
+  it('take a host for one receiver, whatever its path, and tenants for others', () => {
+    const { endpoints } = openAll();
+    const enter = (tenant: string, url: string) => endpoints.enter(hook(tenant, url), MANY).type;
+    expect(enter('a', 'https://x.example/hook?id=1')).toBe('entered');
+    expect(enter('a', 'https://x.example/other')).toBe('entered');
+    expect(enter('a', 'https://x.example/a-third')).toBe('busy');
+    expect(enter('a', 'https://x.example:8443/hook')).toBe('entered');
+    expect(enter('b', 'https://x.example/hook?id=1')).toBe('entered');
   });
 
-  it('counts those whose breaker is open', () => {
-    const endpoints = new Endpoints(options, () => 0);
-    fail(endpoints.of('a', 'https://x.example/dead'), 3);
-    endpoints.of('a', 'https://x.example/well').enter(MANY);
+  it('leave a place for others, however many hosts a tenant has', () => {
+    const { endpoints } = openAll();
+    let numFree = 30;
+    const fill = (tenant: string) => {
+      const before = numFree;
+      for (let i = 0; i < 100; i += 1) {
+        const { type } = endpoints.enter(hook(tenant, `https://h${i}.example/`), numFree);
+        if (type === 'entered') numFree -= 1;
+      }
+      return before - numFree;
+    };
+    expect([fill('a'), fill('b'), fill('c')]).toEqual([10, 7, 4]);
+  });
+
+  it('give a tenant its place back when a delivery is over', () => {
+    const { endpoints } = openAll();
+    const enter = (i: number) => endpoints.enter(hook('a', `https://h${i}.example/`), 2);
+    const leave = entered(enter(1));
+    expect(enter(2).type).toBe('busy');
+    leave(failed);
+    expect(enter(3).type).toBe('entered');
+  });
+
+  it('count those whose breaker is open', () => {
+    const { endpoints } = openAll();
+    fail(() => endpoints.enter(hook('a', 'https://dead.example/'), MANY), 3);
+    endpoints.enter(hook('a', 'https://well.example/'), MANY);
     expect(endpoints.numOpen).toBe(1);
+  });
+
+  it('forget a receiver that nothing came for, though it failed, and no open one before its probe', () => {
+    const { endpoints, clock } = openAll();
+    fail(() => endpoints.enter(hook('a', 'https://dead.example/'), MANY), 3);
+    clock.ms = 5999;
+    endpoints.enter(hook('a', 'https://well.example/'), MANY);
+    expect(endpoints.size).toBe(2);
+    clock.ms = 6000;
+    endpoints.enter(hook('a', 'https://well.example/'), MANY);
+    expect([endpoints.size, endpoints.numOpen]).toEqual([1, 0]);
   });
 });
