@@ -1,6 +1,7 @@
-import { Hono } from 'hono';
+import { type Context, Hono } from 'hono';
 import { z } from 'zod';
 import { PlatformError } from '../../shared/errors.ts';
+import type { Job } from '../../shared/protocol/job.ts';
 import { parseFields } from '../../shared/protocol/request-issues.ts';
 import { JOB_ENDPOINTS, parseJobRequest, toBodyError } from '../../shared/protocol/request-job.ts';
 import { admit, setIgnoredHeader } from '../admit.ts';
@@ -11,11 +12,16 @@ import { firstIdOf } from '../idempotency.ts';
 import { answerInBackground, waitForEnd } from '../jobs/background.ts';
 import { describeJob, findJob, notFound } from '../jobs/find.ts';
 import { ENDPOINT_PATH, toJobObject } from '../jobs/job-object.ts';
+import type { ForgetReply } from '../transport/jobs.ts';
 import { REQUEST_STATUSES } from '../transport/transport.ts';
 
 export const jobs = new Hono<AppEnv>();
 
 const METADATA_FILTER = /^metadata\[(.{1,64})\]$/;
+
+/** A job that was deleted at its end is told of within two seconds, or not now. */
+const FORGET_AGAIN_MS = 50;
+const MAX_FORGET_TRIES = 40;
 
 const listSchema = z.object({
   after: z.string().min(1).optional(),
@@ -64,13 +70,25 @@ jobs.get('/:id', async (c) => {
   return c.json(await describeJob(c, hasWaited ? await findJob(c) : state));
 });
 
+/** Its notices are on their way when it ends: that takes a moment, while somebody delivers. */
+async function forgetOnceTold(c: Context<AppEnv>, job: Job): Promise<ForgetReply> {
+  for (let numTries = 1; ; numTries += 1) {
+    const reply = await c.var.transport.jobs.forget(job);
+    if (reply !== 'untold' || numTries === MAX_FORGET_TRIES) return reply;
+    await new Promise((resolve) => setTimeout(resolve, FORGET_AGAIN_MS));
+  }
+}
+
 /** Of a job that is queued or runs nothing is forgotten: its end is still to come. */
 jobs.delete('/:id', async (c) => {
-  const { id, status } = await findJob(c);
-  const end = await c.var.transport.jobs.forget(id);
+  const { id, status, job } = await findJob(c);
+  const end = await forgetOnceTold(c, job);
   if (end === 'unknown') throw notFound(id);
   if (end === 'forgotten') return c.json({ id, object: 'job', deleted: true });
-  const message = `the job is ${status}; cancel it first (POST /v1/jobs/${id}/cancel)`;
+  const message =
+    end === 'open'
+      ? `the job is ${status}; cancel it first (POST /v1/jobs/${id}/cancel)`
+      : 'the job has ended, and its webhook is not yet told of it; try again';
   throw new PlatformError('conflict', message, { param: 'id' });
 });
 jobs.all('/:id', methodNotAllowed('GET, DELETE'));

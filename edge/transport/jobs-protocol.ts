@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { jobSchema } from '../../shared/protocol/job.ts';
-import type { JobStore } from './jobs.ts';
+import { forgetReplySchema, type JobStore } from './jobs.ts';
 import { requestIdSchema, requestStateSchema, tenantSchema } from './state-protocol.ts';
 import { REQUEST_STATUSES } from './transport.ts';
 
@@ -19,7 +19,7 @@ export const jobCallSchema = z.discriminatedUnion('method', [
   z.object({ method: z.literal('find'), id: requestIdSchema }),
   z.object({ method: z.literal('place'), job: jobSchema }),
   z.object({ method: z.literal('list'), query: jobQuerySchema }),
-  z.object({ method: z.literal('forget'), id: requestIdSchema }),
+  z.object({ method: z.literal('forget'), job: jobSchema }),
 ]);
 
 export type JobCall = z.infer<typeof jobCallSchema>;
@@ -36,7 +36,7 @@ export function answerJobs(jobs: JobStore, call: JobCall): Promise<unknown> {
     case 'list':
       return jobs.list(call.query);
     case 'forget':
-      return jobs.forget(call.id);
+      return jobs.forget(call.job);
   }
 }
 
@@ -58,6 +58,6 @@ export function createHubJobs(ask: AskJobs): JobStore {
     find: (id) => ask({ method: 'find', id }, requestStateSchema.nullable()),
     place: (job) => ask({ method: 'place', job }, placeSchema),
     list: (query) => ask({ method: 'list', query }, jobPageSchema),
-    forget: (id) => ask({ method: 'forget', id }, z.enum(['forgotten', 'open', 'unknown'])),
+    forget: (job) => ask({ method: 'forget', job }, forgetReplySchema),
   };
 }

@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import type { RequestId, TenantId } from '../../shared/ids.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import type { RequestState, RequestStatus } from './transport.ts';
@@ -28,6 +29,10 @@ export interface JobPage {
   readonly hasMore: boolean;
 }
 
+/** `untold`: its webhook is to be told of its end first. */
+export const forgetReplySchema = z.enum(['forgotten', 'untold', 'open', 'unknown']);
+export type ForgetReply = z.infer<typeof forgetReplySchema>;
+
 /** What clients want of requests that nobody waits for. All calls may be sent again. */
 export interface JobStore {
   /**
@@ -52,7 +57,7 @@ export interface JobStore {
   list(query: JobQuery): Promise<JobPage>;
 
   /** Forgets an ended request with all that belongs to it. */
-  forget(id: RequestId): Promise<'forgotten' | 'open' | 'unknown'>;
+  forget(job: Job): Promise<ForgetReply>;
 }
 
 /** Of what a page of jobs may show, whether one is to be shown. */

@@ -5,7 +5,15 @@ import { isNotified, type Job } from '../../shared/protocol/job.ts';
 import { FORGET, PAGE_AFTER, QUEUE_PLACE } from '../../shared/protocol/job-scripts.ts';
 import { runScript } from '../../shared/protocol/request-scripts.ts';
 import type { Script } from '../../shared/protocol/scripts.ts';
-import { isWanted, type JobPage, type JobQuery, type JobStore, type QueuePlace } from './jobs.ts';
+import {
+  type ForgetReply,
+  forgetReplySchema,
+  isWanted,
+  type JobPage,
+  type JobQuery,
+  type JobStore,
+  type QueuePlace,
+} from './jobs.ts';
 import type { IntakeContext, RequestIntake } from './request-intake.ts';
 import type { RequestState } from './transport.ts';
 
@@ -126,12 +134,13 @@ export class RedisJobs implements JobStore {
     if (old.length > 0) await reach.call(() => client.zrem(index, ...old));
   }
 
-  async forget(id: RequestId): Promise<'forgotten' | 'open' | 'unknown'> {
+  async forget({ id, webhook }: Job): Promise<ForgetReply> {
     const { keys } = this.#context;
     const { state, log, claims, outbox } = keys.request(id);
     // Its place in the index stays until a list meets it: somebody may be about to go on after it.
-    const reply = await this.#run(FORGET, [state, log, claims, outbox, keys.deliveriesOf(id)], []);
-    return z.enum(['forgotten', 'open', 'unknown']).parse(reply);
+    const kept = [state, outbox, log, claims, keys.deliveriesOf(id)];
+    const reply = await this.#run(FORGET, kept, [webhook === undefined ? 0 : 1]);
+    return forgetReplySchema.parse(reply);
   }
 
   /** @throws {PlatformError} `invalid_request` when `after` is not in the set */

@@ -36,10 +36,10 @@ return redis.call('ZREVRANGE', KEYS[1], first, first + ARGV[2] - 1)`,
 };
 
 /**
- * Forgets a request that has ended, and all that it left.
+ * Forgets a request that has ended, and all that it left, unless somebody is to be told first.
  *
- * KEYS state, then all else that is to go with it.
- * @returns `forgotten`, `open` or `unknown`
+ * KEYS state, outbox, then all else that is to go with it. ARGV 1 when somebody is told of it.
+ * @returns `forgotten`, `untold`, `open` or `unknown`
  */
 export const FORGET: Script = {
   name: 'forget',
@@ -47,6 +47,8 @@ export const FORGET: Script = {
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return 'unknown' end
 if status == 'queued' or status == 'running' then return 'open' end
+local numDone = tonumber(redis.call('HGET', KEYS[1], 'outboxDone') or 0)
+if ARGV[1] == '1' and numDone < redis.call('LLEN', KEYS[2]) then return 'untold' end
 for _, key in ipairs(KEYS) do redis.call('DEL', key) end
 return 'forgotten'`,
 };

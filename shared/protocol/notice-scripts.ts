@@ -34,16 +34,20 @@ return 1`,
 };
 
 /**
- * Says how far a request's outbox has been handed over. Another process may be further.
+ * Says how far a request's outbox has been handed over. Another process may be further. From the
+ * hand-over of its end on, the request is kept as long as any other.
  *
- * KEYS state. ARGV entries handed over.
+ * KEYS state, log, claims, outbox. ARGV entries handed over.
  */
 export const HAND_OVER: Script = {
   name: 'hand-over',
   lua: `
-local done = redis.call('HGET', KEYS[1], 'outboxDone')
-if redis.call('EXISTS', KEYS[1]) == 0 or tonumber(done or 0) >= tonumber(ARGV[1]) then return 0 end
+local state = redis.call('HMGET', KEYS[1], 'status', 'outboxDone', 'retainMs')
+if not state[1] or tonumber(state[2] or 0) >= tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'outboxDone', ARGV[1])
+if state[3] and tonumber(ARGV[1]) >= redis.call('LLEN', KEYS[4]) then
+  for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, state[3]) end
+end
 return 1`,
 };
 

@@ -22,6 +22,7 @@
  * | trimmedTo  | seq of the first event that the log still holds; absent while it holds all      |
  * | trimmed    | how far each choice had come there, as JSON                                   |
  * | keepMs     | ms to keep it at least after its end                                          |
+ * | retainMs   | ms to keep it from the hand-over of its end on; absent before, or without an outbox |
  */
 export interface Script {
   readonly name: string;
@@ -56,6 +57,9 @@ local function notify(stateKey, outboxKey, what)
   redis.call('PUBLISH', channel, string.match(stateKey, '{(.-)}'))
 end`;
 
+/** What somebody is to be told of is kept for so long after its end, should nobody hand it over. */
+const UNTOLD_MS = 30 * 24 * 3_600_000;
+
 /**
  * `fence` answers with the reason why `epoch` may not write from `firstSeq` on, or with nothing.
  */
@@ -75,6 +79,10 @@ local function finish(stateKey, outboxKey, otherKeys, status, retentionMs)
   redis.call('HSET', stateKey, 'status', status, 'endedMs', nowMs())
   notify(stateKey, outboxKey, status)
   retentionMs = math.max(retentionMs, redis.call('HGET', stateKey, 'keepMs') or 0)
+  if redis.call('EXISTS', outboxKey) == 1 then
+    redis.call('HSET', stateKey, 'retainMs', retentionMs)
+    retentionMs = math.max(retentionMs, ${UNTOLD_MS})
+  end
   for _, key in ipairs({stateKey, outboxKey}) do redis.call('PEXPIRE', key, retentionMs) end
   for _, key in ipairs(otherKeys) do redis.call('PEXPIRE', key, retentionMs) end
 end`;

@@ -1,12 +1,18 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createRequestId, type RequestId } from '../../shared/ids.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
-import { type EndStatus, RequestScripts } from '../../shared/protocol/request-scripts.ts';
+import { HAND_OVER } from '../../shared/protocol/notice-scripts.ts';
+import {
+  type EndStatus,
+  RequestScripts,
+  runScript,
+} from '../../shared/protocol/request-scripts.ts';
 import { outboxEntrySchema } from '../../shared/protocol/webhook.ts';
 import { openTestRedis, type TestRedis } from '../support/redis.ts';
 
 const keys = new Keys('test');
 const RETENTION_MS = 60_000;
+const DAY_MS = 24 * 3_600_000;
 let redis: TestRedis;
 let scripts: RequestScripts;
 
@@ -39,6 +45,12 @@ function end(id: RequestId, epoch: number, status: EndStatus = 'succeeded') {
 async function claimAndEnd(id: RequestId, by: RequestScripts): Promise<void> {
   const reply = await by.claim(id, 'w', 8);
   if (reply.type === 'claimed') await end(id, reply.epoch);
+}
+
+/** What whoever delivers says when so many entries are handed over. */
+async function handOver(id: RequestId, numDone: number): Promise<void> {
+  const { state, log, claims, outbox } = keys.request(id);
+  await runScript(redis.client, HAND_OVER, [state, log, claims, outbox], [numDone]);
 }
 
 /** `<n> <type>` of each entry. */
@@ -124,15 +136,33 @@ describe('the outbox of a request', () => {
 
   it('is kept as long as the request, and not for ever', async () => {
     const id = createRequestId();
-    const { state, outbox } = keys.request(id);
+    const { state, log, claims, outbox } = keys.request(id);
     await scripts.create(id, 'the job', { isNotified: true, keepMs: 2 * RETENTION_MS });
     expect(await redis.client.pexpiretime(outbox)).toBe(await redis.client.pexpiretime(state));
     const epoch = await claim(id);
     expect(await redis.client.pttl(outbox)).toBe(-1);
     await end(id, epoch);
 
-    expect(await redis.client.pttl(outbox)).toBeGreaterThan(RETENTION_MS);
-    expect(await redis.client.pexpiretime(outbox)).toBe(await redis.client.pexpiretime(state));
+    await handOver(id, 3);
+    const keptMs = await redis.client.pttl(outbox);
+    expect(keptMs).toBeGreaterThan(RETENTION_MS);
+    expect(keptMs).toBeLessThanOrEqual(2 * RETENTION_MS);
+    for (const key of [state, log, claims]) {
+      expect(await redis.client.pexpiretime(key)).toBe(await redis.client.pexpiretime(outbox));
+    }
+  });
+
+  it('outlasts the time of its request, with all of it, while its end is not handed over', async () => {
+    const id = await queued();
+    const { state, log, outbox, claims } = keys.request(id);
+    await end(id, await claim(id));
+    await handOver(id, 2);
+
+    for (const key of [state, log, claims, outbox]) {
+      const keptMs = await redis.client.pttl(key);
+      expect(keptMs).toBeGreaterThan(29 * DAY_MS);
+      expect(keptMs).toBeLessThanOrEqual(30 * DAY_MS);
+    }
   });
 
   it('is announced by the id of its request', async () => {

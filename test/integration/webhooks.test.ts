@@ -1,4 +1,6 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { openRedisTransport } from '../../edge/transport/redis-transport.ts';
 import { toTenantId } from '../../shared/ids.ts';
 import { encodeEvent } from '../../shared/protocol/event.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
@@ -129,6 +131,41 @@ describe('webhooks', () => {
       );
       expect(await redis.client.xlen(keys.noticesOf(job.tenant))).toBe(3);
     }
+  });
+
+  it('tell of a job whose time was over long before anybody delivered, then let it go', async () => {
+    await using receiver = await openReceiver();
+    const brief = new WebhookJobs(redis, 1);
+    const job = jobFor(receiver.url, { payload: 'full' });
+    await brief.submit(job);
+    await brief.work(job);
+    await sleep(10); // by the clock of Redis
+    await redis.client.zadd(keys.pendingJobs, 0, job.id); // it is long due
+    await using _webhooks = await openTestWebhooks(redis.url);
+
+    await waitForCount(receiver, 1);
+    expect(verified(receiver)[0].data.result.choices[0]).toMatchObject({ text: 'Hello there' });
+    const { state, log, outbox } = keys.request(job.id);
+    await vi.waitFor(async () => expect(await redis.client.exists(state, log, outbox)).toBe(0));
+  });
+
+  it('come first when a job is deleted at its end', async () => {
+    await using receiver = await openReceiver();
+    await using transport = await openRedisTransport(redis.url);
+    const job = jobFor(receiver.url);
+    await jobs.submit(job);
+    await jobs.work(job);
+    expect(await transport.jobs.forget(job)).toBe('untold');
+    await redis.client.zadd(keys.pendingJobs, 0, job.id);
+    await using _webhooks = await openTestWebhooks(redis.url);
+
+    await vi.waitFor(async () => expect(await transport.jobs.forget(job)).toBe('forgotten'));
+    await waitForCount(receiver, 1);
+    expect(verified(receiver)).toMatchObject([{ type: 'job.succeeded' }]);
+    const { webhook: _, ...unheard } = jobFor(receiver.url);
+    await jobs.submit(unheard);
+    await jobs.work(unheard);
+    expect(await transport.jobs.forget(unheard)).toBe('forgotten');
   });
 
   it('end a queued job whose deadline is over though its edge is gone', async () => {

@@ -60,8 +60,8 @@ export const WEBHOOKS: readonly Mutant[] = [
     name: 'a notice counts as handed over before it is',
     patches: [
       notices(
-        'await handOver(this.#toNotice(id, job, entry), this.#context);\n    await runScript(host, HAND_OVER, [keys.request(id).state], [entry.n + 1]);',
-        'await runScript(host, HAND_OVER, [keys.request(id).state], [entry.n + 1]);\n    await new Promise((resolve) => setTimeout(resolve, 20));\n    await handOver(this.#toNotice(id, job, entry), this.#context);',
+        'await handOver(this.#toNotice(id, job, entry), this.#context);\n    await runScript(host, HAND_OVER, [state, log, claims, outbox], [entry.n + 1]);',
+        'await runScript(host, HAND_OVER, [state, log, claims, outbox], [entry.n + 1]);\n    await new Promise((resolve) => setTimeout(resolve, 20));\n    await handOver(this.#toNotice(id, job, entry), this.#context);',
       ),
     ],
     tests: TESTS,

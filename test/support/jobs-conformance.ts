@@ -166,7 +166,7 @@ export function describeJobs(name: string, open: () => Promise<TransportHarness>
       const tenant = newTenant();
       const [first, second] = await enqueueAll(2, { tenant });
       await transport.cancel(second!.id);
-      await jobs.forget(second!.id);
+      await jobs.forget(second!);
 
       expect(idsOf((await list({ tenant, after: second!.id })).jobs)).toEqual([first!.id]);
       const unknown = list({ tenant, after: createRequestId() });
@@ -176,11 +176,11 @@ export function describeJobs(name: string, open: () => Promise<TransportHarness>
     it('forgets a job that has ended, and no other', async () => {
       const job = backgroundOf({ tenant: newTenant() });
       await jobs.enqueue(job);
-      expect(await jobs.forget(job.id)).toBe('open');
+      expect(await jobs.forget(job)).toBe('open');
       await end(job);
 
-      expect(await jobs.forget(job.id)).toBe('forgotten');
-      expect(await jobs.forget(job.id)).toBe('unknown');
+      expect(await jobs.forget(job)).toBe('forgotten');
+      expect(await jobs.forget(job)).toBe('unknown');
       expect(await jobs.find(job.id)).toBeNull();
       expect((await list({ tenant: job.tenant })).jobs).toEqual([]);
       await expect(transport.open(job.id, null, never)).rejects.toMatchObject({

@@ -1,4 +1,5 @@
 import {
+  type ForgetReply,
   isWanted,
   type JobPage,
   type JobQuery,
@@ -25,6 +26,8 @@ export interface JobHost {
 
 /** Background requests in memory, with the semantics of those in Redis. */
 export class MemoryJobs implements JobStore {
+  /** Whose webhook is still to be told of their end. */
+  readonly untold = new Set<RequestId>();
   readonly #host: JobHost;
   /** Oldest first. */
   readonly #ids: RequestId[] = [];
@@ -63,10 +66,11 @@ export class MemoryJobs implements JobStore {
     return { jobs: page, lastId: page.at(-1)?.id ?? query.after, hasMore };
   }
 
-  async forget(id: RequestId): Promise<'forgotten' | 'open' | 'unknown'> {
+  async forget({ id }: Job): Promise<ForgetReply> {
     const state = await this.#host.request(id);
     if (state === null) return 'unknown';
     if (state.timesMs.ended === null) return 'open';
+    if (this.untold.has(id)) return 'untold';
     this.#host.forget(id);
     return 'forgotten';
   }

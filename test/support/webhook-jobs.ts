@@ -57,15 +57,19 @@ export async function waitForCount(receiver: Receiver, count: number): Promise<v
 export class WebhookJobs {
   readonly scripts: RequestScripts;
   readonly #client: TestRedis['client'];
+  readonly #retentionMs: number;
 
-  constructor({ client }: TestRedis) {
+  /** @param retentionMs how long a job is kept after its end */
+  constructor({ client }: TestRedis, retentionMs = 60_000) {
     this.#client = client;
-    this.scripts = new RequestScripts(client, keys, { isCluster: false, retentionMs: 60_000 });
+    this.#retentionMs = retentionMs;
+    this.scripts = new RequestScripts(client, keys, { isCluster: false, retentionMs });
   }
 
   async submit(job: Job): Promise<void> {
     await this.#client.zadd(keys.pendingJobs, Date.now() + 5000, job.id);
-    await this.scripts.create(job.id, encodeJob(job), { keepMs: 60_000, isNotified: true });
+    const keepMs = this.#retentionMs;
+    await this.scripts.create(job.id, encodeJob(job), { keepMs, isNotified: true });
   }
 
   /** What a worker does: claims, says each text, ends. */

@@ -119,8 +119,9 @@ export class RequestNotices {
 
   async #handOver(id: RequestId, job: Job, entry: OutboxEntry): Promise<void> {
     const { host, keys } = this.#context;
+    const { state, log, claims, outbox } = keys.request(id);
     await handOver(this.#toNotice(id, job, entry), this.#context);
-    await runScript(host, HAND_OVER, [keys.request(id).state], [entry.n + 1]);
+    await runScript(host, HAND_OVER, [state, log, claims, outbox], [entry.n + 1]);
   }
 
   #toNotice(id: RequestId, job: Job, entry: OutboxEntry): Notice {

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { createRequestId, toTenantId } from '../../../shared/ids.ts';
 import { jsonOf } from '../../support/edge.ts';
 import { body, createJobsEdge, endpoint } from '../../support/jobs-edge.ts';
@@ -140,6 +140,25 @@ describe('ending and forgetting', () => {
     expect((await remove()).status).toBe(404);
     expect((await get(`/v1/jobs/${id}`)).status).toBe(404);
     expect((await get('/v1/jobs')).body.data).toEqual([]);
+  });
+
+  it('tells the webhook first, for as long as a client would wait', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const { app, submit, transport } = createJobsEdge({ isAnswering: false });
+    const { id } = (await submit({ webhook: { url: 'https://example.com/hook' } })).body;
+    await transport.cancel(id);
+    transport.jobs.untold.add(id);
+    const remove = async () => app.request(`/v1/jobs/${id}`, { method: 'DELETE' });
+
+    const late = remove();
+    await vi.advanceTimersByTimeAsync(2000);
+    expect((await late).status).toBe(409);
+    const soon = remove();
+    await vi.advanceTimersByTimeAsync(100);
+    transport.jobs.untold.delete(id);
+    await vi.advanceTimersByTimeAsync(100);
+    expect((await soon).status).toBe(200);
   });
 
   it('answers 405 for other methods', async () => {
