@@ -1,9 +1,8 @@
 import type { Context } from 'hono';
 import { PlatformError } from '../../shared/errors.ts';
 import { isRequestId } from '../../shared/ids.ts';
-import { toUsage } from '../../shared/openai/chunks.ts';
-import { collect, toErrorOptions } from '../../shared/openai/collect.ts';
-import type { LoggedEvent } from '../../shared/protocol/event.ts';
+import { type Outcome, toOutcome } from '../../shared/openai/outcome.ts';
+import type { EventId } from '../../shared/protocol/event.ts';
 import type { AppEnv } from '../app.ts';
 import { toErrorBody } from '../errors.ts';
 import type { RequestState } from '../transport/transport.ts';
@@ -33,41 +32,28 @@ export function notFound(id: string): PlatformError {
 export async function describeJob(c: Context<AppEnv>, state: RequestState) {
   const { options, transport } = c.var;
   const place = state.status === 'queued' ? await transport.jobs.place(state.job) : null;
-  const outcome = state.timesMs.ended === null ? NO_OUTCOME : await outcomeOf(c, state);
-  return { ...toJobObject(state), ...toPlaceObject(place, options.now()), ...outcome };
+  const { error, ...outcome } = state.timesMs.ended === null ? OPEN : await outcomeOf(c, state);
+  return {
+    ...toJobObject(state),
+    ...toPlaceObject(place, options.now()),
+    ...outcome,
+    error: error && toErrorBody(error).error,
+  };
 }
 
-interface Outcome {
-  readonly usage: object | null;
-  /**
-   * What a plain answer would have been: the whole of it, or what there was when it was cut short.
-   */
-  readonly result: object | null;
-  readonly error: object | null;
-}
+const OPEN: Outcome = { usage: null, result: null, error: null };
 
-const NO_OUTCOME: Outcome = { usage: null, result: null, error: null };
-
-async function outcomeOf(c: Context<AppEnv>, { id, job }: RequestState): Promise<Outcome> {
-  const events: LoggedEvent[] = [];
+async function outcomeOf(
+  c: Context<AppEnv>,
+  { id, job, epoch, numEvents }: RequestState,
+): Promise<Outcome> {
   const { signal } = c.req.raw;
+  const read = async (after: EventId | null) =>
+    toOutcome(await c.var.transport.open(id, after, signal), job);
   try {
-    for await (const event of await c.var.transport.open(id, null, signal)) events.push(event);
+    return await read(null);
   } catch (error) {
     if (!(error instanceof PlatformError) || error.code !== 'events_trimmed') throw error;
-    // An endless answer, of which only the end is kept.
-    return { ...NO_OUTCOME, error: toErrorBody(error).error };
+    return read({ epoch, seq: numEvents - 2 }); // the last event has the usage
   }
-  const last = events.at(-1)?.event;
-  if (last?.type === 'error') {
-    const { code, message, param } = last;
-    const error = new PlatformError(code, message, toErrorOptions(param));
-    return { ...NO_OUTCOME, error: toErrorBody(error).error };
-  }
-  const usage = last?.type === 'done' ? toUsage(last.usage) : null;
-  return { usage, result: await collect(iterate(events), job), error: null };
-}
-
-async function* iterate<Value>(values: readonly Value[]): AsyncGenerator<Value> {
-  yield* values;
 }

@@ -1,12 +1,6 @@
-import type { Job } from '../../shared/protocol/job.ts';
-import type { JOB_ENDPOINTS } from '../../shared/protocol/request-job.ts';
+import { ENDPOINT_PATH, type Job } from '../../shared/protocol/job.ts';
 import type { QueuePlace } from '../transport/jobs.ts';
 import type { RequestState } from '../transport/transport.ts';
-
-export const ENDPOINT_PATH = {
-  chat: '/v1/chat/completions',
-  completions: '/v1/completions',
-} as const satisfies Record<Job['endpoint'], (typeof JOB_ENDPOINTS)[number]>;
 
 /** What a list shows of a job. Never its secret. */
 export function toJobObject({ id, status, job, timesMs }: RequestState) {

@@ -1,7 +1,7 @@
 import { type Context, Hono } from 'hono';
 import { z } from 'zod';
 import { PlatformError } from '../../shared/errors.ts';
-import type { Job } from '../../shared/protocol/job.ts';
+import { ENDPOINT_PATH, type Job } from '../../shared/protocol/job.ts';
 import { parseFields } from '../../shared/protocol/request-issues.ts';
 import { JOB_ENDPOINTS, parseJobRequest, toBodyError } from '../../shared/protocol/request-job.ts';
 import { admit, setIgnoredHeader } from '../admit.ts';
@@ -11,7 +11,7 @@ import { methodNotAllowed } from '../errors.ts';
 import { firstIdOf } from '../idempotency.ts';
 import { answerInBackground, waitForEnd } from '../jobs/background.ts';
 import { describeJob, findJob, notFound } from '../jobs/find.ts';
-import { ENDPOINT_PATH, toJobObject } from '../jobs/job-object.ts';
+import { toJobObject } from '../jobs/job-object.ts';
 import type { ForgetReply } from '../transport/jobs.ts';
 import { REQUEST_STATUSES } from '../transport/transport.ts';
 

@@ -56,15 +56,17 @@ export class RequestIntake {
 
   async find(id: RequestId): Promise<RequestState | null> {
     const { client, keys, reach } = this.#context;
-    const names = ['status', 'job', 'epoch', 'createdMs', 'startedMs', 'endedMs'] as const;
+    const times = ['createdMs', 'startedMs', 'endedMs'] as const;
+    const names = ['status', 'job', 'epoch', 'nextSeq', ...times] as const;
     const fields = await reach.call(() => client.hmget(keys.request(id).state, ...names));
-    const [status, job, epoch, createdMs, startedMs, endedMs] = fields;
+    const [status, job, epoch, nextSeq, createdMs, startedMs, endedMs] = fields;
     if (!status || !job) return null;
     return {
       id,
       status: toStatus(status),
       job: decodeJob(job),
       epoch: Number(epoch),
+      numEvents: Number(nextSeq),
       timesMs: {
         created: Number(createdMs),
         started: toTime(startedMs),

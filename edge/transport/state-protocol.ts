@@ -14,6 +14,7 @@ export const requestStateSchema = z.object({
   status: z.enum(REQUEST_STATUSES),
   job: jobSchema,
   epoch: z.int().nonnegative(),
+  numEvents: z.int().nonnegative(),
   timesMs: z.object({
     created: z.number(),
     started: z.number().nullable(),

@@ -24,6 +24,8 @@ export interface RequestState {
   readonly job: Job;
   /** How often a worker has claimed it. */
   readonly epoch: number;
+  /** What its log has come to hold, whether or not it still does. */
+  readonly numEvents: number;
   /** By the clock of Redis; `null` for what has not happened. */
   readonly timesMs: {
     readonly created: number;

@@ -93,6 +93,12 @@ export const jobSchema = z.object({
 
 export type Job = z.infer<typeof jobSchema>;
 
+/** Where a request of each kind is posted. */
+export const ENDPOINT_PATH = {
+  chat: '/v1/chat/completions',
+  completions: '/v1/completions',
+} as const satisfies Record<Job['endpoint'], string>;
+
 export function encodeJob(job: Job): string {
   return JSON.stringify(job);
 }

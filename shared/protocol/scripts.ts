@@ -22,7 +22,7 @@
  * | trimmedTo  | seq of the first event that the log still holds; absent while it holds all      |
  * | trimmed    | how far each choice had come there, as JSON                                   |
  * | keepMs     | ms to keep it at least after its end                                          |
- * | retainMs   | ms to keep it from the hand-over of its end on; absent before, or without an outbox |
+ * | retainMs   | ms to keep it from the hand-over of its end on; absent before its end         |
  */
 export interface Script {
   readonly name: string;

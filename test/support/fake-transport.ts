@@ -148,8 +148,8 @@ export class FakeTransport implements Transport {
     await this.ping();
     const entry = this.#entryById.get(id);
     if (entry === undefined) return null;
-    const { job, status, epoch, timesMs } = entry;
-    return { id, job, status, epoch, timesMs: { ...timesMs } };
+    const { job, status, epoch, log, timesMs } = entry;
+    return { id, job, status, epoch, numEvents: log.length, timesMs: { ...timesMs } };
   }
 
   async cancel(id: RequestId): Promise<RequestState | null> {

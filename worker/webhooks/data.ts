@@ -1,11 +1,9 @@
 import { PlatformError } from '../../shared/errors.ts';
-import { collect } from '../../shared/openai/collect.ts';
-import type { Job } from '../../shared/protocol/job.ts';
+import { toOutcome } from '../../shared/openai/outcome.ts';
+import { ENDPOINT_PATH, type Job } from '../../shared/protocol/job.ts';
 import type { Keys } from '../../shared/protocol/keys.ts';
 import type { RedisClient } from '../queue/connection.ts';
 import { readLog } from './request-log.ts';
-
-const ENDPOINT_PATH = { completions: '/v1/completions', chat: '/v1/chat/completions' } as const;
 
 /** What a body says of its job, be it thin or full. */
 export function dataOf(job: Job, status: string): Record<string, unknown> {
@@ -20,17 +18,21 @@ export function dataOf(job: Job, status: string): Record<string, unknown> {
   };
 }
 
-/** The answer of a job as a plain request would have had it, or why there is none. */
+/** The answer of a job as a plain request would have had it, or why there is none; its usage. */
 export async function fullDataOf(
   job: Job,
   client: RedisClient,
   keys: Keys,
 ): Promise<Record<string, unknown>> {
   try {
-    return { result: await collect(readLog(client, keys, job.id), job), error: null };
+    const { error, ...outcome } = await toOutcome(readLog(client, keys, job.id), job);
+    return { ...outcome, error: error && toErrorData(error) };
   } catch (error) {
     if (!(error instanceof PlatformError)) throw error;
-    const { code, message, param } = error;
-    return { result: null, error: { code, message, param } };
+    return { usage: null, result: null, error: toErrorData(error) };
   }
+}
+
+function toErrorData({ code, message, param }: PlatformError) {
+  return { code, message, param };
 }

@@ -16,6 +16,8 @@ export interface OutputPiece {
   /** From 0, without a gap. */
   readonly sequence: number;
   readonly output: readonly OutputText[];
+  /** Whether the log of an endless request was cut before all of it could be told. */
+  readonly truncated: boolean;
 }
 
 export interface OutputContext {
@@ -25,6 +27,9 @@ export interface OutputContext {
   /** Between two pieces. */
   readonly outputMs: number;
 }
+
+/** Before the first event of any log: no claim has the epoch 0. */
+const START = '0-0';
 
 const stateSchema = z
   .tuple([z.coerce.number(), z.coerce.number(), z.string().nullable(), z.string().nullable()])
@@ -46,10 +51,10 @@ export async function handOverOutput(
   for (;;) {
     const { numCut, numDone, from, until } = await stateOf(id, context);
     if (numDone < numCut) {
-      const output = await textOf(id, { after: from ?? '0-0', until: until ?? '+' }, context);
-      await handOver({ sequence: numCut - 1, output });
+      const said = await saidIn(id, { after: from ?? START, until: until ?? '+' }, context);
+      await handOver({ sequence: numCut - 1, ...said });
       await runScript(context.host, OUTPUT_DONE, [context.keys.request(id).state], [numCut]);
-    } else if (!(await cut(id, { numCut, after: until ?? '0-0', isLast }, context))) return;
+    } else if (!(await cut(id, { numCut, after: until ?? START, isLast }, context))) return;
   }
 }
 
@@ -73,20 +78,24 @@ async function cut(
   const { client, host, keys, outputMs } = context;
   const until = await lastEventId(client, keys, id);
   if (until === null || until === after) return false;
-  if ((await textOf(id, { after, until }, context)).length === 0) return false;
+  if ((await saidIn(id, { after, until }, context)).output.length === 0) return false;
   const args = [numCut, until, isLast ? 0 : outputMs];
   return (await runScript(host, CUT_OUTPUT, [keys.request(id).state], args)) === 1;
 }
 
-async function textOf(
+async function saidIn(
   id: RequestId,
   range: { readonly after: string; readonly until: string },
   { client, keys }: OutputContext,
-): Promise<OutputText[]> {
+): Promise<Omit<OutputPiece, 'sequence'>> {
   const textByChoice = new Map<number, string>();
-  for await (const { event } of readLog(client, keys, id, range)) {
+  let nextSeq = range.after === START ? 0 : Number(range.after.split('-')[1]) + 1;
+  let truncated = false;
+  for await (const { id: eventId, event } of readLog(client, keys, id, range)) {
+    if (eventId.seq > nextSeq) truncated = true; // events are numbered without a gap
+    nextSeq = eventId.seq + 1;
     if (event.type !== 'tokens' || event.text === '') continue;
     textByChoice.set(event.choice, (textByChoice.get(event.choice) ?? '') + event.text);
   }
-  return Array.from(textByChoice, ([index, text]) => ({ index, text }));
+  return { output: Array.from(textByChoice, ([index, text]) => ({ index, text })), truncated };
 }

@@ -103,15 +103,15 @@ export class RequestNotices {
 
   async #lookForOutput(id: RequestId, { job, status }: State): Promise<void> {
     const isLast = status !== 'running';
-    await handOverOutput(id, isLast, this.#context, async ({ sequence, output }) => {
+    await handOverOutput(id, isLast, this.#context, async (piece) => {
       const notice: Notice = {
-        webhookId: `msg_${id}_o${sequence}`,
+        webhookId: `msg_${id}_o${piece.sequence}`,
         subject: id,
         tenant: job.tenant,
         type: 'job.output',
         atMs: Date.now(),
         webhook: job.webhook ?? null,
-        data: { ...dataOf(job, 'running'), sequence, output },
+        data: { ...dataOf(job, 'running'), ...piece },
       };
       await handOver(notice, this.#context);
     });
