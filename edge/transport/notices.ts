@@ -46,8 +46,8 @@ export interface NoticeStore {
   /**
    * Oldest first.
    *
-   * @throws {PlatformError} `invalid_request` when `after` is no cursor, `events_trimmed` when there
-   *   were notices after it that are no longer kept
+   * @throws {PlatformError} `invalid_request` when `after` is no cursor, `events_trimmed` when
+   *   notices that followed it are no longer kept
    */
   list(query: PageQuery<string>): Promise<readonly NoticeEntry[]>;
 }

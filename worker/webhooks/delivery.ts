@@ -35,7 +35,7 @@ export function isTaken({ status }: { readonly status: number | null }): boolean
   return status !== null && status >= 200 && status < 300;
 }
 
-/** One that is handed over twice within this time is sent once, though nothing else is kept of it. */
+/** One that is handed over twice within this time is sent once; nothing else is kept of it. */
 const KNOWN_FOR_MS = 3_600_000;
 /** The schedule decides (retry-schedule.ts). */
 const UNLIMITED = 1_000_000;

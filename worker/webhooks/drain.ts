@@ -137,7 +137,7 @@ export class Drain {
     return true;
   }
 
-  /** A delivery of which nothing is kept: made anew from its request, or of what was pushed with it. */
+  /** One of which nothing is kept: anew from its request, or of what was pushed with it. */
   async #remake({ webhookId, notice: pushed }: Redelivery): Promise<Delivery | null> {
     const [, id, n] = /^msg_(req-[0-9a-f]{32})_(\d{1,6})$/.exec(webhookId) ?? [];
     const made =

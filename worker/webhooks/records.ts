@@ -19,7 +19,7 @@ export interface RecordsContext {
 /** What there is to say of the last attempt of a delivery that nobody will try again by itself. */
 export type LastAttempt = Pick<DeadLetter, 'numAttempts' | 'status' | 'error'>;
 
-/** Attempts can be seen for so long after the last that was taken; after others, as dead letters. */
+/** Attempts can be seen for so long after one that was taken; after others, as dead letters. */
 const TAKEN_FOR_MS = 24 * 3_600_000;
 const MAX_ATTEMPTS = 1000;
 /** Of a tenant. */
