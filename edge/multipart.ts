@@ -1,6 +1,7 @@
-import { decodeField, type MultipartError, make } from 'multipasta';
+import { decodeField, type MultipartError, make, type PartInfo } from 'multipasta';
 import { PlatformError } from '../shared/errors.ts';
 import { FILE_CHUNK_BYTES } from '../shared/protocol/file.ts';
+import { type Disposition, parseDisposition } from './disposition.ts';
 
 /** What an upload may have beside its file: boundaries, headers of parts, fields. */
 export const MAX_FORM_BYTES = 64 * 1024;
@@ -64,12 +65,24 @@ async function* bodyOf({ body }: Request): AsyncGenerator<Uint8Array> {
   }
 }
 
+/** The parser finds the last boundary, of 70 characters at most, only in one piece. */
+const TAIL_BYTES = 128;
+const UNREADABLE = 'the headers of a part are malformed';
+
+/** The parser itself knows names in Latin-1 alone. */
+function dispositionOf({ headers }: PartInfo): Disposition {
+  const header = headers['content-disposition'];
+  return parseDisposition(typeof header === 'string' ? header : '');
+}
+
 /** The parts of a form as far as they have come. */
 class Form {
   readonly #fields = new Map<string, string>();
   readonly #maxFileBytes: number;
   readonly #parser: ReturnType<typeof make>;
   readonly #pieces = new Pieces();
+  /** What came last, until more has come. */
+  #tail = new Uint8Array();
   #filename: string | null = null;
   #numBytes = 0;
   #isDone = false;
@@ -82,9 +95,14 @@ class Form {
       maxParts: MAX_PARTS,
       maxFieldSize: MAX_FIELD_BYTES,
       maxTotalSize: maxFileBytes + MAX_FORM_BYTES,
-      isFile: ({ name }) => name === 'file',
-      onField: (info, value) => this.#fields.set(info.name, decodeField(info, value)),
-      onFile: ({ filename }) => {
+      isFile: (info) => dispositionOf(info).name === 'file',
+      onField: (info, value) => {
+        const { name } = dispositionOf(info);
+        if (name === null) this.#fail(malformed(UNREADABLE));
+        else this.#fields.set(name, decodeField(info, value));
+      },
+      onFile: (info) => {
+        const { filename } = dispositionOf(info);
         if (this.#filename !== null) this.#fail(malformed('file is there more than once', 'file'));
         this.#filename = filename ?? 'file';
         return (bytes) => this.#addFile(bytes);
@@ -98,7 +116,20 @@ class Form {
 
   /** @throws {PlatformError} */
   add(bytes: Uint8Array): void {
-    this.#parser.write(bytes);
+    const all = bytes.length < TAIL_BYTES ? concat(this.#tail, bytes) : bytes;
+    if (all === bytes) this.#parse(this.#tail);
+    const end = Math.max(all.length - TAIL_BYTES, 0);
+    this.#parse(all.subarray(0, end));
+    this.#tail = all.slice(end);
+  }
+
+  #parse(bytes: Uint8Array): void {
+    try {
+      this.#parser.write(bytes);
+    } catch (error) {
+      if (!(error instanceof URIError)) throw error;
+      this.#fail(malformed(UNREADABLE)); // of a `filename*` that is none
+    }
     this.#check();
   }
 
@@ -112,6 +143,7 @@ class Form {
 
   /** @throws {PlatformError} when the form is not complete */
   end(): Upload {
+    this.#parse(this.#tail);
     if (!this.#isDone) this.#parser.end();
     this.#check();
     if (!this.#isDone) throw malformed('the form ends before its last boundary', 'file');
@@ -134,6 +166,13 @@ class Form {
   #check(): void {
     if (this.#failure !== null) throw this.#failure;
   }
+}
+
+function concat(a: Uint8Array, b: Uint8Array): Uint8Array {
+  const both = new Uint8Array(a.length + b.length);
+  both.set(a);
+  both.set(b, a.length);
+  return both;
 }
 
 /** Bytes as they come, to pieces of one size. */
@@ -178,7 +217,7 @@ function toPlatformError(error: MultipartError, maxFileBytes: number): PlatformE
       return malformed('the content-type names no boundary');
     case 'BadHeaders':
     case 'InvalidDisposition':
-      return malformed('the headers of a part are malformed');
+      return malformed(UNREADABLE);
   }
 }
 

@@ -13,6 +13,7 @@ import { checkFormHeaders, readUpload, type Upload } from './multipart.ts';
  */
 const UPLOAD_MS = 10 * 60_000;
 
+const MAX_NAME_LENGTH = 255;
 const MIN_LIFE_SECONDS = 3600;
 const MAX_LIFE_SECONDS = 30 * 86_400;
 
@@ -125,5 +126,10 @@ function describe({ fields, filename, numBytes }: Upload, createdMs: number, lif
     throw new PlatformError('invalid_request', 'file is empty', { param: 'file' });
   }
   const expiresMs = createdMs + (seconds === undefined ? lifeMs : seconds * 1000);
-  return { filename: filename.slice(0, 255), numBytes, purpose: parsed.purpose, expiresMs };
+  return { filename: shortened(filename), numBytes, purpose: parsed.purpose, expiresMs };
+}
+
+/** Never half of a character. */
+function shortened(filename: string): string {
+  return filename.slice(0, MAX_NAME_LENGTH).toWellFormed();
 }

@@ -49,7 +49,7 @@ files.get('/:id/content', async (c) => {
   return c.body(contentOf(c.var.transport.files, file.id), 200, {
     'content-type': 'application/octet-stream',
     'content-length': `${file.numBytes}`,
-    'content-disposition': `attachment; filename*=UTF-8''${encodeURIComponent(file.filename)}`,
+    'content-disposition': `attachment; filename*=UTF-8''${encodeURIComponent(file.filename.toWellFormed())}`,
   });
 });
 files.all('/:id/content', methodNotAllowed('GET'));

@@ -83,6 +83,17 @@ describe('files', () => {
     },
   );
 
+  it('takes a short form in pieces of any size', async () => {
+    const { upload, call } = openEdge();
+    const form = formOf([purpose, file('{}')]);
+    const statuses: number[] = [];
+    for (let size = 1; size <= form.length; size += 1) {
+      const { id } = await jsonOf(await upload(inPieces(form, size)));
+      statuses.push((await call(`/v1/files/${id}`, 'DELETE')).status);
+    }
+    expect(new Set(statuses)).toEqual(new Set([200]));
+  });
+
   it('takes the fields behind the file, too, and honors expires_after', async () => {
     const { upload } = openEdge();
     const expiry = [
@@ -93,11 +104,47 @@ describe('files', () => {
     expect(object.expires_at).toBe(1_700_003_600);
   });
 
+  const beside = (filename: string, extended: string) =>
+    formOf([purpose, file('{}')]).replace(
+      'filename="input.jsonl"',
+      `filename="${filename}"; filename*=${extended}`,
+    );
+  it.each([
+    [
+      '日本語 – données.jsonl',
+      formOf([purpose, { ...file('{}'), filename: '日本語 – données.jsonl' }]),
+    ],
+    ['a"b\\c.jsonl', formOf([purpose, { ...file('{}'), filename: 'a%22b\\c.jsonl' }])],
+    ['a"b.jsonl', formOf([purpose, { ...file('{}'), filename: 'a\\"b.jsonl' }])],
+    ['€.jsonl', beside('euro.jsonl', "UTF-8''%E2%82%AC.jsonl")],
+    ['€.jsonl', beside('日本', "utf-8'en'%E2%82%AC.jsonl")],
+    ['日本', beside('日本', "UTF-8''%ZZ")],
+    [
+      `${'x'.repeat(254)}\ufffd`,
+      formOf([purpose, { ...file('{}'), filename: `${'x'.repeat(254)}🐈` }]),
+    ],
+  ])('keeps the name %s, and gives it with the content', async (filename, form) => {
+    const { upload, call } = openEdge();
+    const object = await jsonOf(await upload(inPieces(form, 7)));
+    expect(object.filename).toBe(filename);
+    const content = await call(`/v1/files/${object.id}/content`);
+    expect(content.status).toBe(200);
+    const disposition = content.headers.get('content-disposition') ?? '';
+    expect(decodeURIComponent(disposition.split("''")[1] ?? '')).toBe(filename);
+  });
+
   it.each([
     ['no purpose', formOf([file('{}')]), 400, 'purpose'],
     ['another purpose', formOf([{ ...purpose, value: 'vision' }, file('{}')]), 400, 'purpose'],
     ['no file', formOf([purpose]), 400, 'file'],
     ['an empty file', formOf([purpose, file('')]), 400, 'file'],
+    ['an unreadable name', beside('a.jsonl', "UTF-8''%ZZ"), 400, null],
+    [
+      'a part without a name',
+      formOf([purpose, file('a')]).replace('name="purpose"', 'nam=""'),
+      400,
+      null,
+    ],
     ['two files', formOf([purpose, file('a'), file('b')]), 400, 'file'],
     ['no end', formOf([purpose, file('abc')]).slice(0, -20), 400, 'file'],
     ['a file that is too long', formOf([purpose, file('x'.repeat(1_000_001))]), 413, 'file'],
