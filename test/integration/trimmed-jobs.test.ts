@@ -47,8 +47,8 @@ async function workTrimmed(job: Job): Promise<void> {
   const { epoch } = claim;
   const payloads = [0, 1, 2, 3, 4, 5].map((n) => encodeEvent(says(n)));
   await jobs.scripts.append(job.id, { epoch, firstSeq: 0, payloads });
-  const trim = { epoch, seq: 3, firstKept: `${epoch}-3`, choices: [] };
-  expect(await jobs.scripts.trim(job.id, trim)).toBe(true);
+  const cut = { seq: 3, firstKept: `${epoch}-3`, choices: [] };
+  expect(await jobs.scripts.trim(job.id, { epoch, marks: '[]', cut })).toBe(true);
   const end = { epoch, firstSeq: 6, payloads: [encodeEvent(done)], status: 'succeeded' } as const;
   await jobs.scripts.finish(job.id, end);
 }

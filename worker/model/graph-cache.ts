@@ -67,7 +67,8 @@ export function ensureGraph(request: GraphRequest): string {
   return join(directory, GRAPH_FILE);
 }
 
-function buildGraph(request: GraphRequest): Graph {
+/** @throws {ModelError} when the weights are not those of the architecture */
+export function buildGraph(request: Omit<GraphRequest, 'digest' | 'cacheDir'>): Graph {
   const { checkpoint, executionProvider, weightFormat, groupParts } = request;
   const { config, weights } = checkpoint;
   const graph = new Graph();

@@ -54,10 +54,19 @@ export class SafetensorsFile {
     return this.#entries.get(name)?.shape ?? null;
   }
 
+  /** How the tensor's numbers are stored: `BF16`. */
+  typeOf(name: string): string {
+    return this.#entryOf(name).dtype;
+  }
+
+  /** How many numbers the tensor has. */
+  sizeOf(name: string): number {
+    return this.#entryOf(name).shape.reduce((product, dim) => product * dim, 1);
+  }
+
   /** @throws {ModelError} when the tensor's type is not F32, F16 or BF16 */
   read(name: string): Float32Array {
-    const entry = this.#entries.get(name);
-    invariant(entry !== undefined, `${basename(this.path)} has no tensor ${name}`);
+    const entry = this.#entryOf(name);
     if (!isFloatType(entry.dtype)) {
       throw new ModelError(
         `${this.path}: tensor ${name} is ${entry.dtype}; supported are F32, F16 and BF16`,
@@ -71,6 +80,12 @@ export class SafetensorsFile {
 
   close(): void {
     closeSync(this.#file);
+  }
+
+  #entryOf(name: string): Entry {
+    const entry = this.#entries.get(name);
+    invariant(entry !== undefined, `${basename(this.path)} has no tensor ${name}`);
+    return entry;
   }
 }
 

@@ -34,6 +34,16 @@ export class Weights {
     return this.#files.map(({ path }) => path);
   }
 
+  /** How its numbers are stored. */
+  get types(): ReadonlySet<string> {
+    return new Set(this.#files.flatMap((file) => file.names.map((name) => file.typeOf(name))));
+  }
+
+  get numParameters(): number {
+    const sizes = this.#files.flatMap((file) => file.names.map((name) => file.sizeOf(name)));
+    return sizes.reduce((sum, size) => sum + size, 0);
+  }
+
   has(name: string): boolean {
     return this.#fileByName.has(name);
   }

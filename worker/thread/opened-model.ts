@@ -47,7 +47,7 @@ function toDefaults(defaults: GenerationDefaults): ModelCard['defaults'] {
  * A chat template in a file of its own joins the configuration, where newer directories no longer
  * have it.
  */
-function readTokenizer({ tokenizer, config, chatTemplate }: TokenizerPaths): TokenizerFiles {
+export function readTokenizer({ tokenizer, config, chatTemplate }: TokenizerPaths): TokenizerFiles {
   const configJson = config === null ? '{}' : readFileSync(config, 'utf8');
   const tokenizerJson = readFileSync(tokenizer, 'utf8');
   if (chatTemplate === null) return { tokenizerJson, tokenizerConfigJson: configJson };

@@ -5,15 +5,12 @@ import {
   type DeadLetter,
   type DeliveryAttempt,
 } from '../../shared/protocol/webhook.ts';
-import type { RedisClient } from '../queue/connection.ts';
-import { whenAble } from '../queue/retry.ts';
-import type { Log } from '../telemetry/log.ts';
+import type { PatientRedis } from '../queue/patient-redis.ts';
 import { type Delivery, decodeDelivery, isTaken } from './delivery.ts';
 
 export interface RecordsContext {
-  readonly client: RedisClient;
+  readonly redis: PatientRedis;
   readonly keys: Keys;
-  readonly log: Log;
 }
 
 /** What there is to say of the last attempt of a delivery that nobody will try again by itself. */
@@ -42,7 +39,7 @@ export class DeliveryRecords {
   async addAttempt(subject: string, attempt: DeliveryAttempt): Promise<void> {
     const keepMs = isTaken(attempt) ? TAKEN_FOR_MS : DEAD_LETTERS_FOR_MS;
     const key = this.#context.keys.deliveriesOf(subject);
-    await this.#call((client) =>
+    await this.#context.redis.ask((client) =>
       client
         .multi()
         .rpush(key, JSON.stringify(attempt))
@@ -60,7 +57,7 @@ export class DeliveryRecords {
     const keys = this.#context.keys.deadLettersOf(tenant);
     const key = keys.letter(webhookId);
     const fields = { letter: JSON.stringify(letter), delivery: JSON.stringify(delivery) };
-    await this.#call((client) =>
+    await this.#context.redis.ask((client) =>
       client
         .multi()
         .hset(key, fields)
@@ -74,27 +71,28 @@ export class DeliveryRecords {
 
   /** @returns what to send again; `null` for what was not given up, or no longer */
   async findDeadLetter(tenant: TenantId, webhookId: string): Promise<Delivery | null> {
-    const { client, keys } = this.#context;
-    const text = await client.hget(keys.deadLettersOf(tenant).letter(webhookId), 'delivery');
+    const { redis, keys } = this.#context;
+    const letter = keys.deadLettersOf(tenant).letter(webhookId);
+    const text = await redis.ask((client) => client.hget(letter, 'delivery'));
     return text === null ? null : decodeDelivery(JSON.parse(text));
   }
 
   async removeDeadLetter({ tenant, webhookId }: Delivery): Promise<void> {
     const { index, letter } = this.#context.keys.deadLettersOf(tenant);
-    await this.#call((client) =>
+    await this.#context.redis.ask((client) =>
       client.multi().zrem(index, webhookId).unlink(letter(webhookId)).exec(),
     );
   }
 
   async isDisabled({ tenant, url }: Delivery): Promise<boolean> {
     const key = this.#context.keys.disabledEndpointsOf(tenant);
-    const disabledMs = await this.#call((client) => client.zscore(key, url));
+    const disabledMs = await this.#context.redis.ask((client) => client.zscore(key, url));
     return disabledMs !== null && Number(disabledMs) > Date.now() - DISABLED_FOR_MS;
   }
 
   async disable({ tenant, url }: Delivery, atMs: number): Promise<void> {
     const key = this.#context.keys.disabledEndpointsOf(tenant);
-    await this.#call((client) =>
+    await this.#context.redis.ask((client) =>
       client
         .multi()
         .zadd(key, atMs, url)
@@ -105,26 +103,23 @@ export class DeliveryRecords {
   }
 
   async enable({ tenant, url }: Delivery): Promise<void> {
-    await this.#call((client) => client.zrem(this.#context.keys.disabledEndpointsOf(tenant), url));
+    await this.#context.redis.ask((client) =>
+      client.zrem(this.#context.keys.disabledEndpointsOf(tenant), url),
+    );
   }
 
   async #trimDeadLetters(tenant: TenantId): Promise<void> {
     const { index, letter } = this.#context.keys.deadLettersOf(tenant);
-    const oldest = await this.#call((client) =>
+    const oldest = await this.#context.redis.ask((client) =>
       client.zrange(index, 0, `${-MAX_DEAD_LETTERS - 1}`),
     );
     if (oldest.length === 0) return;
-    await this.#call((client) =>
+    await this.#context.redis.ask((client) =>
       client
         .multi()
         .zrem(index, ...oldest)
         .unlink(...oldest.map(letter))
         .exec(),
     );
-  }
-
-  #call<T>(call: (client: RedisClient) => Promise<T>): Promise<T> {
-    const { client, log } = this.#context;
-    return whenAble(log, () => call(client));
   }
 }

@@ -1,6 +1,7 @@
 import type { Keys } from '../../shared/protocol/keys.ts';
-import type { RequestScripts, ScriptHost } from '../../shared/protocol/request-scripts.ts';
+import type { RequestScripts } from '../../shared/protocol/request-scripts.ts';
 import type { RedisConnections } from '../queue/connection.ts';
+import type { PatientRedis } from '../queue/patient-redis.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { WebhookMetrics } from '../telemetry/webhook-metrics.ts';
 import type { WebhooksConfig } from './config.ts';
@@ -16,7 +17,7 @@ import { resolveByDns } from './target.ts';
 export interface WebhooksContext {
   readonly redis: RedisConnections;
   readonly keys: Keys;
-  readonly host: ScriptHost;
+  readonly host: PatientRedis;
   readonly scripts: RequestScripts;
   readonly metrics: WebhookMetrics;
   readonly log: Log;
@@ -48,7 +49,7 @@ export async function openWebhooks(
     ...{ outputMs, secretsByTenant },
   };
   const notices = new RequestNotices(noticesContext);
-  const records = new DeliveryRecords({ client, keys, log });
+  const records = new DeliveryRecords({ redis: host, keys });
   const drain = new Drain({ ...noticesContext, notices, records, log });
   const endpoints = new Endpoints(config.endpoint, Date.now);
   const consumer = new DeliveryConsumer(
