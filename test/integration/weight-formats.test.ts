@@ -111,9 +111,11 @@ it('refuses int8 on webgpu, which has no such product', async () => {
 });
 
 it('lets a number that is none reach the logits', async () => {
-  const config = CONFIGS['llama, grouped heads']!;
+  const config = { ...CONFIGS['llama, grouped heads']!, attention_bias: true };
   const tensors = randomTensors(config);
-  tensors.get('model.embed_tokens.weight')!.data[5 * 48 + 3] = NaN;
+  // Finite both, but not their sum.
+  tensors.get('model.layers.0.self_attn.o_proj.bias')!.data.fill(2e38);
+  tensors.get('model.embed_tokens.weight')!.data.fill(2e38, 5 * 48, 6 * 48);
   writeCheckpoint(join(directory, 'broken'), config, tensors);
 
   for (const format of FORMATS) {
