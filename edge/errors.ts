@@ -9,8 +9,8 @@ import type { AppEnv } from './app.ts';
 const STATUS = {
   invalid_request: 400,
   unsupported_parameter: 400,
-  context_too_long: 400,
-  unauthenticated: 401,
+  context_length_exceeded: 400,
+  invalid_api_key: 401,
   model_not_found: 404,
   not_found: 404,
   conflict: 409,
@@ -18,7 +18,7 @@ const STATUS = {
   payload_too_large: 413,
   unsupported_media_type: 415,
   idempotency_mismatch: 422,
-  rate_limited: 429,
+  rate_limit_exceeded: 429,
   overloaded: 503,
   no_worker: 503,
   unavailable: 503,
@@ -74,7 +74,7 @@ export function toErrorResponse(thrown: unknown, c: Context<AppEnv>): Response {
   if (error.isRetryable) {
     c.header('retry-after', String(error.retryAfterSeconds ?? DEFAULT_RETRY_AFTER_SECONDS));
   }
-  if (error.code === 'unauthenticated') c.header('www-authenticate', 'Bearer');
+  if (error.code === 'invalid_api_key') c.header('www-authenticate', 'Bearer');
   return c.json(toErrorBody(error), STATUS[error.code]);
 }
 

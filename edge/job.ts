@@ -29,8 +29,8 @@ const DEFAULT_SINK_TOKENS = 4;
  * Gives a checked request its tokens and the model's defaults, and holds both to the model's
  * limits.
  *
- * @throws {PlatformError} `context_too_long`, `unsupported_parameter` for what the model cannot do,
- *   or `invalid_request` for tokens that it does not have
+ * @throws {PlatformError} `context_length_exceeded`, `unsupported_parameter` for what the model
+ *   cannot do, or `invalid_request` for tokens that it does not have
  */
 export async function createJob(request: GenerationRequest, context: JobContext): Promise<Job> {
   const { card } = context;
@@ -81,7 +81,7 @@ function checkLengths(
         ? `the prompt has ${prompt.length} tokens; the limit is ${limit - maxTokens}`
         : `the prompt has ${prompt.length} tokens and max_tokens is ${maxTokens}, ` +
           `${prompt.length + maxTokens} together; the limit is ${limit}`;
-    throw new PlatformError('context_too_long', message, { param });
+    throw new PlatformError('context_length_exceeded', message, { param });
   }
 }
 

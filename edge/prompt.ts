@@ -29,7 +29,7 @@ const MAX_ENDLESS_PROMPT_TOKENS = 131_072;
 /**
  * The tokens of a request's prompts.
  *
- * @throws {PlatformError} `context_too_long`, or `invalid_request` for tokens that the model
+ * @throws {PlatformError} `context_length_exceeded`, or `invalid_request` for tokens that the model
  *   does not have, for no token at all, or for a chat with a model that knows none
  */
 export async function encodePrompts(
@@ -118,7 +118,7 @@ async function encodeText(
   const tokenIds = await tools.encoder.encode(text, { addSpecialTokens, maxTokens });
   if (tokenIds === null) {
     const message = `${param} has ${text.length} characters; the limit is ${maxTokens} tokens`;
-    throw new PlatformError('context_too_long', message, { param });
+    throw new PlatformError('context_length_exceeded', message, { param });
   }
   // A tokenizer may know more tokens than the model, as where some were added and never trained.
   checkTokenIds(tokenIds, param, card);

@@ -1,8 +1,8 @@
 export const ERROR_CODES = [
   'invalid_request',
   'unsupported_parameter',
-  'context_too_long',
-  'unauthenticated',
+  'context_length_exceeded',
+  'invalid_api_key',
   'model_not_found',
   'not_found',
   'conflict',
@@ -10,7 +10,7 @@ export const ERROR_CODES = [
   'payload_too_large',
   'unsupported_media_type',
   'idempotency_mismatch',
-  'rate_limited',
+  'rate_limit_exceeded',
   'overloaded',
   'no_worker',
   'unavailable',
@@ -24,7 +24,7 @@ export type ErrorCode = (typeof ERROR_CODES)[number];
 
 /** Worth sending again, unchanged, after a pause. */
 const RETRYABLE: ReadonlySet<ErrorCode> = new Set([
-  'rate_limited',
+  'rate_limit_exceeded',
   'deadline_exceeded',
   'overloaded',
   'no_worker',

@@ -39,7 +39,7 @@ const MAX_WAIT_MS = 5000;
 
 /** Not now, but later: the line waits. Anything else is its answer. */
 const WAITING: ReadonlySet<string> = new Set([
-  'rate_limited',
+  'rate_limit_exceeded',
   'overloaded',
   'no_worker',
   'unavailable',

@@ -26,11 +26,11 @@ export function authenticate(apiKeys: ReadonlyMap<string, TenantId> | null) {
     }
     const key = /^Bearer +(\S+) *$/i.exec(c.req.header('authorization') ?? '')?.[1];
     if (key === undefined) {
-      throw new PlatformError('unauthenticated', 'send an API key as "Authorization: Bearer KEY"');
+      throw new PlatformError('invalid_api_key', 'send an API key as "Authorization: Bearer KEY"');
     }
     known ??= await digestKeys(apiKeys);
     const tenant = findTenant(known, await digestOf(key));
-    if (tenant === null) throw new PlatformError('unauthenticated', 'the API key is not known');
+    if (tenant === null) throw new PlatformError('invalid_api_key', 'the API key is not known');
     c.set('tenant', tenant);
     return next();
   });

@@ -18,8 +18,8 @@ export const DEFAULT_MAX_QUEUED = 1024;
  * Why a new request is not to be queued: there is no room, or those before it take longer than its
  * client would wait. Without a measured rate nobody knows, and it may try.
  *
- * @returns `rate_limited` or `deadline_exceeded`, with the time in which that is likely to change;
- *   `null` to admit it
+ * @returns `rate_limit_exceeded` or `deadline_exceeded`, with the time in which that is likely to
+ *   change; `null` to admit it
  */
 export function refusalOf(
   { createdMs, deadlineMs }: Pick<Job, 'createdMs' | 'deadlineMs'>,
@@ -30,7 +30,11 @@ export function refusalOf(
   if (numQueued >= maxQueued) {
     const numTooMany = numQueued - maxQueued + 1;
     const options = isMeasured ? retryIn(numTooMany / ratePerSecond) : {};
-    return new PlatformError('rate_limited', `${numQueued} requests are waiting already`, options);
+    return new PlatformError(
+      'rate_limit_exceeded',
+      `${numQueued} requests are waiting already`,
+      options,
+    );
   }
   if (deadlineMs === null || !isMeasured) return null;
   const waitSeconds = numAhead / ratePerSecond;

@@ -35,8 +35,8 @@ export class RequestIntake {
   /**
    * Concurrent calls see the same queue: together they may fill it beyond its bound, each by one.
    *
-   * @throws {PlatformError} `rate_limited` or `deadline_exceeded` for a new request that its queue
-   *   is too long for
+   * @throws {PlatformError} `rate_limit_exceeded` or `deadline_exceeded` for a new request that its
+   *   queue is too long for
    */
   async admit(job: Job): Promise<void> {
     const { queues, maxQueued } = this.#context;

@@ -78,7 +78,7 @@ export interface Transport {
    * subscription ends with the last event or with `signal`. A request whose id is known stays what
    * it is.
    *
-   * @throws {PlatformError} `unavailable` when Redis cannot be reached; `rate_limited` or
+   * @throws {PlatformError} `unavailable` when Redis cannot be reached; `rate_limit_exceeded` or
    *   `deadline_exceeded` when the request is new and the queue too long for it
    */
   submit(job: Job, signal: AbortSignal): Promise<SubmittedEvents>;

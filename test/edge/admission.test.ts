@@ -41,7 +41,7 @@ describe('admission', () => {
           message: '3 requests are waiting already',
           type: 'rate_limit_error',
           param: null,
-          code: 'rate_limited',
+          code: 'rate_limit_exceeded',
         },
       });
     }

@@ -70,7 +70,7 @@ describe('API keys', () => {
     expect(response.headers.get('www-authenticate')).toBe('Bearer');
     expect((await jsonOf(response)).error).toMatchObject({
       type: 'authentication_error',
-      code: 'unauthenticated',
+      code: 'invalid_api_key',
     });
   });
 

@@ -98,7 +98,7 @@ describe('the edge on Node', () => {
     const response = await answer.promise;
     expect(response.status).toBe(400);
     expect((await jsonOf(response)).error).toMatchObject({
-      code: 'context_too_long',
+      code: 'context_length_exceeded',
       param,
       message: expect.stringMatching(`characters; the limit is ${limit} tokens`),
     });

@@ -69,7 +69,9 @@ describe('RedisJobs', () => {
     const model = 'full';
     for (let i = 0; i < 100; i += 1) await transport.jobs.enqueue(backgroundOf({ model }));
     const refused = backgroundOf({ model });
-    await expect(transport.jobs.enqueue(refused)).rejects.toMatchObject({ code: 'rate_limited' });
+    await expect(transport.jobs.enqueue(refused)).rejects.toMatchObject({
+      code: 'rate_limit_exceeded',
+    });
 
     for (const job of [line, refused]) {
       expect(await redis.client.zscore(keys.pendingJobs, job.id)).toBeNull();

@@ -54,17 +54,17 @@ export function describeAdmission(
       const late = jobOf({ fingerprint: jobs[0]!.fingerprint });
 
       await expect(transport.submit(late, never)).rejects.toMatchObject({
-        code: 'rate_limited',
+        code: 'rate_limit_exceeded',
         retryAfterSeconds: 4, // 1 / 0.3, rounded up
       });
       expect(await transport.request(late.id)).toBeNull();
-      await expect(submit({ priority: 1 })).rejects.toMatchObject({ code: 'rate_limited' });
+      await expect(submit({ priority: 1 })).rejects.toMatchObject({ code: 'rate_limit_exceeded' });
     });
 
     it('does not say when, where nothing is measured', async () => {
       const { submit } = await fill(MAX_QUEUED);
       await expect(submit()).rejects.toMatchObject({
-        code: 'rate_limited',
+        code: 'rate_limit_exceeded',
         retryAfterSeconds: null,
       });
     });
@@ -74,7 +74,7 @@ export function describeAdmission(
       await transport.cancel(jobs[1]!.id);
 
       await expect(submit()).resolves.toBeDefined();
-      await expect(submit()).rejects.toMatchObject({ code: 'rate_limited' });
+      await expect(submit()).rejects.toMatchObject({ code: 'rate_limit_exceeded' });
     });
 
     it('counts each queue by itself', async () => {

@@ -195,7 +195,7 @@ export function describeOpenAiClient(name: string, open: () => Promise<Service>)
         expect(unknown).toBeInstanceOf(OpenAI.NotFoundError);
         expect(unknown).toMatchObject({ code: 'model_not_found', param: 'model' });
         const long = await failure(completions.create({ ...body, max_tokens: 100_000 }));
-        expect(long).toMatchObject({ status: 400, code: 'context_too_long' });
+        expect(long).toMatchObject({ status: 400, code: 'context_length_exceeded' });
       });
     });
   });
