@@ -84,6 +84,7 @@ async function main(): Promise<void> {
     tokenizerFiles: engine.model.tokenizerFiles,
     workerId,
     ratePerSecond: (each) => consumers[JOB_CLASSES.indexOf(each)]?.ratePerSecond ?? 0,
+    maxRunning: config.limits.maxSequences,
   });
   const running = { name: 'rivulet_requests_running', help: 'Requests on this worker' };
   metrics.addGauge(running, () => consumers.reduce((sum, { numRunning }) => sum + numRunning, 0));

@@ -5,7 +5,7 @@ import type { Job } from '../../shared/protocol/job.ts';
 export interface QueueLoad {
   /** Requests that wait for a worker. */
   readonly numQueued: number;
-  /** Those of them that go before the new one. */
+  /** Those, and of the ones under way so many, that have to end before the new one begins. */
   readonly numAhead: number;
   /** Requests that its workers finish; 0 when nothing is measured yet. */
   readonly ratePerSecond: number;
@@ -16,7 +16,9 @@ export const DEFAULT_MAX_QUEUED = 1024;
 
 /**
  * Why a new request is not to be queued: there is no room, or those before it take longer than its
- * client would wait. Without a measured rate nobody knows, and it may try.
+ * client would wait. Without a measured rate nobody knows, and it may try. How long it will itself
+ * take nobody knows either: it may end with its first token, and at its deadline ends with what
+ * there is.
  *
  * @returns `rate_limit_exceeded` or `deadline_exceeded`, with the time in which that is likely to
  *   change; `null` to admit it

@@ -34,7 +34,7 @@ export class RequestQueues {
   /** As it is for a request that is not queued yet. */
   async loadFor(job: QueueOf & Pick<Job, 'priority'>): Promise<QueueLoad> {
     const { wait, prioritized } = this.#keys.waitingJobs(job);
-    const keys = [wait, prioritized, this.#keys.rates(job)];
+    const keys = [wait, prioritized, this.#keys.activeJobs(job), this.#keys.rates(job)];
     const args = [job.priority];
     const reply = await this.#reach.call(() => runScript(this.#client, QUEUE_LOAD, keys, args));
     return loadReplySchema.parse(reply);

@@ -78,7 +78,13 @@ export class Keys {
     return { wait: `${prefix}:${name}:wait`, prioritized: `${prefix}:${name}:prioritized` };
   }
 
-  /** Hash: worker id -> `<ms when it expires> <requests it can finish a second>`. */
+  /** BullMQ's list of jobs that workers have taken. */
+  activeJobs(queue: QueueOf): string {
+    const { prefix, name } = this.queue(queue);
+    return `${prefix}:${name}:active`;
+  }
+
+  /** Hash: worker id -> `<ms when it expires> <requests it finishes a second> <and at a time>`. */
   rates(queue: QueueOf): string {
     const { prefix, name } = this.queue(queue);
     return name === 'batch' ? `${prefix}:batch-rates` : `${prefix}:rates`;

@@ -28,14 +28,15 @@ return {redis.call('HGETALL', KEYS[1]), redis.call('ZRANGEBYSCORE', KEYS[2], now
 };
 
 /**
- * Says how many requests of its queue a worker can finish in a second.
+ * Says how many requests of its queue a worker can finish in a second, and how many it takes at a
+ * time.
  *
- * KEYS rates. ARGV worker id, rate, ms until the next heartbeat is overdue.
+ * KEYS rates. ARGV worker id, rate, ms until the next heartbeat is overdue, requests at a time.
  */
 export const REPORT_RATE: Script = {
   name: 'report-rate',
   lua: `${NOW_MS}
-redis.call('HSET', KEYS[1], ARGV[1], (nowMs() + ARGV[3]) .. ' ' .. ARGV[2])
+redis.call('HSET', KEYS[1], ARGV[1], (nowMs() + ARGV[3]) .. ' ' .. ARGV[2] .. ' ' .. ARGV[4])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])`,
 };
 
@@ -43,8 +44,9 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])`,
  * How long a queue is, and how fast it moves: by the workers that are alive, those that have
  * measured nothing yet taken for the mean of the others. Forgets the rates of those that are gone.
  *
- * KEYS waiting list of BullMQ, its sorted set of prioritized jobs, rates. ARGV priority.
- * @returns requests that wait, those of them that go before a new one of this priority, and
+ * KEYS waiting list of BullMQ, its sorted set of prioritized jobs, its list of those under way,
+ * rates. ARGV priority.
+ * @returns requests that wait; those that have to end before a new one of this priority begins; and
  *   requests finished a second, as text: 0 when nothing is measured
  */
 export const QUEUE_LOAD: Script = {
@@ -54,14 +56,15 @@ local first = redis.call('LLEN', KEYS[1])
 local numQueued = first + redis.call('ZCARD', KEYS[2])
 local behind = '(' .. string.format('%.0f', (ARGV[1] + 1) * 0x100000000)
 local numAhead = first + redis.call('ZCOUNT', KEYS[2], '-inf', behind)
-local now, sum, numMeasured, numWorkers = nowMs(), 0, 0, 0
-local rates = redis.call('HGETALL', KEYS[3])
+local now, sum, numMeasured, numWorkers, numRows = nowMs(), 0, 0, 0, 0
+local rates = redis.call('HGETALL', KEYS[4])
 for i = 1, #rates, 2 do
-  local expiresMs, rate = string.match(rates[i + 1], '(%S+) (%S+)')
+  local expiresMs, rate, rows = string.match(rates[i + 1], '(%S+) (%S+) ?(%d*)')
   if tonumber(expiresMs) < now then
-    redis.call('HDEL', KEYS[3], rates[i])
+    redis.call('HDEL', KEYS[4], rates[i])
   else
     numWorkers = numWorkers + 1
+    numRows = numRows and rows ~= '' and numRows + rows
     if tonumber(rate) > 0 then
       numMeasured = numMeasured + 1
       sum = sum + rate
@@ -69,5 +72,8 @@ for i = 1, #rates, 2 do
   end
 end
 if numMeasured > 0 then sum = sum * numWorkers / numMeasured end
+if numRows and numRows > 0 then
+  numAhead = math.max(numAhead + redis.call('LLEN', KEYS[3]) + 1 - numRows, 0)
+end
 return {numQueued, numAhead, tostring(sum)}`,
 };

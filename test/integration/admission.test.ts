@@ -4,6 +4,7 @@ import { openRedisTransport, type RedisTransport } from '../../edge/transport/re
 import { Keys } from '../../shared/protocol/keys.ts';
 import type { ModelCard } from '../../shared/protocol/model-card.ts';
 import { register } from '../../worker/queue/registry.ts';
+import { jsonOf } from '../support/edge.ts';
 import { openTestRedis, type TestRedis } from '../support/redis.ts';
 import { ScriptedGenerator, scriptedText } from '../support/scripted-generator.ts';
 import { storiesCard, storiesFiles } from '../support/stories.ts';
@@ -30,8 +31,13 @@ function queueOf({ name: model, fingerprint }: ModelCard) {
   return { model, fingerprint };
 }
 
-function registerWorker(card: ModelCard, workerId: string, ratePerSecond: number) {
-  const registration = { card, workerId, tokenizerFiles: storiesFiles };
+function registerWorker(
+  card: ModelCard,
+  workerId: string,
+  ratePerSecond: number,
+  fields: { readonly maxRunning?: number } = {},
+) {
+  const registration = { card, workerId, tokenizerFiles: storiesFiles, ...fields };
   return register(redis.client, redis.client, keys, {
     ...registration,
     ratePerSecond: () => ratePerSecond,
@@ -96,6 +102,36 @@ describe('a queue whose worker has stopped to finish requests', () => {
     expect(refused.status).toBe(429);
     expect(refused.headers.get('retry-after')).toBe('2'); // 8 - 6.5, rounded up
     expect(await refused.json()).toMatchObject({ error: { code: 'deadline_exceeded' } });
+  });
+});
+
+describe('a queue whose workers say how many requests they take at a time', () => {
+  it('counts those under way, but for the places that are free', async () => {
+    const card = { ...storiesCard, name: 'placed' };
+    const generator = new ScriptedGenerator('by-hand');
+    const queue = queueOf(card);
+    await using _worker = await openTestWorker(redis.url, generator, { queue, maxRunning: 2 });
+    await using _registration = await registerWorker(card, 'worker', 0.25, { maxRunning: 2 });
+    const hasTimeout = (seconds: number) => post({ model: card.name, timeout: seconds });
+
+    const begun = [hasTimeout(3600)];
+    await generator.started(1);
+    begun.push(hasTimeout(0.9)); // there is a place for it
+    await generator.started(2);
+    const refused = await hasTimeout(3.5);
+    expect(refused.status).toBe(429);
+    expect((await jsonOf(refused)).error.message).toMatch(/^about 4 s would pass/); // 1 / 0.25
+    begun.push(hasTimeout(4.5));
+    await vi.waitFor(async () => expect(await numWaiting(card)).toBe(1));
+    const later = await hasTimeout(7.5); // two have to end
+    expect((await jsonOf(later)).error.message).toMatch(/^about 8 s would pass/);
+
+    const answers = Promise.all(begun);
+    const over = answers.then(() => true);
+    while (!(await Promise.race([over, new Promise((resolve) => setImmediate(resolve))]))) {
+      generator.step();
+    }
+    expect((await answers).map(({ status }) => status)).toEqual([200, 200, 200]);
   });
 });
 

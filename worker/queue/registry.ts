@@ -22,6 +22,8 @@ export interface Registration {
    * measured.
    */
   readonly ratePerSecond: (jobClass: JobClass) => number;
+  /** Requests of a class that it takes at a time; absent when it does not say. */
+  readonly maxRunning?: number;
 }
 
 /** Tells edge what this worker serves, again and again until disposed. */
@@ -29,7 +31,7 @@ export async function register(
   client: RedisClient,
   host: ScriptHost,
   keys: Keys,
-  { card, tokenizerFiles, workerId, ratePerSecond }: Registration,
+  { card, tokenizerFiles, workerId, ratePerSecond, maxRunning }: Registration,
 ): Promise<AsyncDisposable> {
   const queue = { model: card.name, fingerprint: card.fingerprint };
   const field = servedModelField(queue);
@@ -46,7 +48,8 @@ export async function register(
       if ((await client.exists(tokenizer)) === 0) await client.hset(tokenizer, tokenizerFiles);
       await runScript(host, HEARTBEAT, [keys.modelCards, keys.workers], args);
       for (const [each, key] of rates) {
-        await runScript(host, REPORT_RATE, [key], [workerId, ratePerSecond(each), OVERDUE_MS]);
+        const args = [workerId, ratePerSecond(each), OVERDUE_MS, maxRunning ?? ''];
+        await runScript(host, REPORT_RATE, [key], args);
       }
     } finally {
       isBeating = false;
