@@ -35,6 +35,8 @@ const DEFAULT_SINK_TOKENS = 4;
 export async function createJob(request: GenerationRequest, context: JobContext): Promise<Job> {
   const { card } = context;
   const contextPolicy = toContextPolicy(request, card);
+  checkMinTokens(request);
+  checkTokenIds(request.stopTokenIds, 'stop_token_ids', card);
   const sampling = toSampling(request, context);
   const prompts = await encodePrompts(request, context);
   checkLengths(request, prompts, card);
@@ -53,7 +55,9 @@ export async function createJob(request: GenerationRequest, context: JobContext)
     n: request.n,
     sampling,
     maxTokens: request.maxTokens,
+    ...(request.minTokens > 0 && { minTokens: request.minTokens }),
     stop: [...request.stop],
+    ...(request.stopTokenIds.length > 0 && { stopTokenIds: [...request.stopTokenIds] }),
     topLogprobs: request.topLogprobs,
     echo: request.endpoint === 'completions' && request.echo,
     ignoreEos: request.ignoreEos,
@@ -83,6 +87,12 @@ function checkLengths(
           `${prompt.length + maxTokens} together; the limit is ${limit}`;
     throw new PlatformError('context_length_exceeded', message, { param });
   }
+}
+
+function checkMinTokens({ minTokens, maxTokens }: GenerationRequest): void {
+  if (maxTokens === null || minTokens <= maxTokens) return;
+  const message = `min_tokens is ${minTokens} and max_tokens is ${maxTokens}; it must not be greater`;
+  throw new PlatformError('invalid_request', message, { param: 'min_tokens' });
 }
 
 /** Those that the client asks for, and one when it does not say. */

@@ -67,7 +67,11 @@ export const jobSchema = z.object({
   sampling: samplingSchema,
   /** Output tokens of each choice; `null` for as many as the context policy allows. */
   maxTokens: z.int().nonnegative().nullable(),
+  /** Output tokens that each choice has at least, unless it is cut short; absent for 0. */
+  minTokens: z.int().positive().optional(),
   stop: z.array(z.string()),
+  /** Tokens that end a choice, beside those of the model; absent for none. */
+  stopTokenIds: z.array(z.int().nonnegative()).optional(),
   /** Number of alternatives reported beside each chosen token; `null` for no log-probabilities. */
   topLogprobs: z.int().nonnegative().nullable(),
   echo: z.boolean(),

@@ -7,6 +7,7 @@ export const LIMITS = {
   maxChoices: 128,
   maxStops: 16,
   maxStopLength: 256,
+  maxStopTokens: 128,
   maxTopLogprobs: 20,
   maxLogitBiases: 1024,
   maxTimeoutSeconds: 7 * 24 * 3600,
@@ -47,6 +48,8 @@ export const commonFields = {
   seed: z.int().optional(),
   n: z.int().min(1).max(LIMITS.maxChoices).default(1),
   stop: stop.default([]),
+  stop_token_ids: z.array(z.int().min(0)).max(LIMITS.maxStopTokens).default([]),
+  min_tokens: z.int().min(0).default(0),
   stream: z.boolean().default(false),
   stream_options: z
     .object({ include_usage: z.boolean().nullish(), include_obfuscation: z.boolean().nullish() })
@@ -87,6 +90,9 @@ export interface GenerationOptions {
     readonly seed: number | null;
   };
   readonly stop: readonly string[];
+  readonly stopTokenIds: readonly number[];
+  /** Before so many tokens nothing of an answer's own ends it. */
+  readonly minTokens: number;
   readonly stream: boolean;
   readonly includeUsage: boolean;
   readonly ignoreEos: boolean;
@@ -121,6 +127,8 @@ export function toGenerationOptions(fields: CommonFields): GenerationOptions {
       seed: fields.seed === undefined ? null : Number(BigInt.asUintN(32, BigInt(fields.seed))),
     },
     stop: fields.stop,
+    stopTokenIds: fields.stop_token_ids,
+    minTokens: fields.min_tokens,
     stream: fields.stream,
     includeUsage: fields.stream_options?.include_usage ?? false,
     ignoreEos: fields.ignore_eos,

@@ -20,7 +20,7 @@ const QUIET: Readonly<Record<string, Test>> = {
 };
 
 /** Fields of OpenAI's that ask for what we do not do, each with the values that ask for nothing. */
-const UNSUPPORTED: Readonly<Record<string, Test>> = {
+const OPENAI: Readonly<Record<string, Test>> = {
   store: oneOf(false),
   service_tier: oneOf('auto', 'default'),
   suffix: oneOf(''),
@@ -38,6 +38,50 @@ const UNSUPPORTED: Readonly<Record<string, Test>> = {
   web_search_options: never,
 };
 
+/** The same of other servers' (vLLM, SGLang, llama.cpp), where they change what is answered. */
+const OTHERS: Readonly<Record<string, Test>> = {
+  // what an answer may be
+  guided_json: never,
+  guided_regex: never,
+  guided_choice: never,
+  guided_grammar: never,
+  structured_outputs: never,
+  json_schema: never,
+  grammar: never,
+  regex: never,
+  ebnf: never,
+  // which token follows
+  best_of: oneOf(1),
+  use_beam_search: oneOf(false),
+  length_penalty: oneOf(1),
+  bad_words: isEmptyArray,
+  allowed_token_ids: never,
+  typical_p: oneOf(1),
+  mirostat: oneOf(0),
+  dry_multiplier: oneOf(0),
+  xtc_probability: oneOf(0),
+  repeat_penalty: oneOf(1),
+  // what is read, and what is shown of it
+  add_special_tokens: never,
+  truncate_prompt_tokens: never,
+  prompt_logprobs: never,
+  skip_special_tokens: oneOf(true),
+  include_stop_str_in_output: oneOf(false),
+  echo: oneOf(false),
+  // how a chat becomes a prompt
+  chat_template: never,
+  chat_template_kwargs: (value) => isEmptyObject(value),
+  documents: isEmptyArray,
+  add_generation_prompt: oneOf(true),
+  continue_final_message: oneOf(false),
+};
+
+const UNSUPPORTED = { ...OPENAI, ...OTHERS };
+
+function isEmptyObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && Object.keys(value).length === 0;
+}
+
 function isTextFormat(value: unknown): boolean {
   return typeof value === 'object' && value !== null && 'type' in value && value.type === 'text';
 }
@@ -54,7 +98,7 @@ export interface SiftedBody {
  * `null` counts as absent everywhere.
  *
  * @throws {PlatformError} `invalid_request` when the body is no object, `unsupported_parameter` for
- *   a field of OpenAI's that asks for something we do not do
+ *   a field that is known to ask for something we do not do
  */
 export function siftBody(body: unknown, known: Readonly<Record<string, unknown>>): SiftedBody {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {

@@ -42,6 +42,17 @@ export const SAMPLERS: readonly Mutant[] = [
     tests: SAMPLING,
   },
   {
+    name: 'an answer may end with the last of the tokens that it has at least',
+    patches: [
+      {
+        file: 'worker/engine/sequence.ts',
+        search: 'this.numPromptTokens < minOutputTokens',
+        replace: 'this.numPromptTokens + 1 < minOutputTokens',
+      },
+    ],
+    tests: ['test/worker/engine/engine-ends.test.ts'],
+  },
+  {
     name: 'all tokens of a draw get the same noise',
     patches: [
       {

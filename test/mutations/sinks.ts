@@ -8,6 +8,17 @@ const inContext = patchesOf('worker/engine/context.ts');
 
 export const SINKS: readonly Mutant[] = [
   {
+    name: 'a take-over counts the least number of tokens from where the log was trimmed',
+    patches: [
+      {
+        file: 'worker/engine/generation.ts',
+        search: 'minTokens - numTrimmed',
+        replace: 'minTokens',
+      },
+    ],
+    tests: ['test/worker/engine/engine-sinks.test.ts'],
+  },
+  {
     name: 'sinks fall behind as the text goes on',
     patches: [
       inColumns('return Math.min(position, numSinks + windowSize - 1);', 'return position;'),

@@ -96,6 +96,12 @@ export const completionCases: readonly Case[] = [
   [{ sink_tokens: 4 }, 'sink_tokens', 'it needs context_policy to be "sinks"'],
   [{ context_policy: 'sinks', window_tokens: 0 }, 'window_tokens', 'the least is 1'],
   [{ metadata: 5 }, 'metadata', 'wrong type'],
+  [{ min_tokens: -1 }, 'min_tokens', 'min_tokens is -1; the least is 0'],
+  [{ min_tokens: 17 }, 'min_tokens', 'min_tokens is 17 and max_tokens is 16'],
+  [{ stop_token_ids: 5 }, 'stop_token_ids', 'it must be an array'],
+  [{ stop_token_ids: [1, 0.5] }, 'stop_token_ids[1]', 'it must be an integer'],
+  [{ stop_token_ids: Array(129).fill(1) }, 'stop_token_ids', 'has 129 entries; the limit is 128'],
+  [{ stop_token_ids: [2048] }, 'stop_token_ids', 'holds token 2048'],
 ];
 
 export const chatCases: readonly Case[] = [
@@ -116,6 +122,7 @@ export const chatCases: readonly Case[] = [
   [{ max_tokens: 0 }, 'max_tokens', 'the least is 1'],
   [{ max_tokens: 5, max_completion_tokens: 6 }, 'max_completion_tokens', 'they must be equal'],
   [{ max_completion_tokens: 510 }, 'messages', 'together; the limit is 512'],
+  [{ max_tokens: 5, min_tokens: 6 }, 'min_tokens', 'min_tokens is 6 and max_tokens is 5'],
   [{ logprobs: 5 }, 'logprobs', 'it must be a boolean'],
   [{ top_logprobs: 5 }, 'top_logprobs', 'it needs logprobs to be true'],
   [{ logprobs: true, top_logprobs: 21 }, 'top_logprobs', 'the limit is 20'],
@@ -123,7 +130,7 @@ export const chatCases: readonly Case[] = [
   [{ prediction: { type: 'x', content: '' } }, 'prediction.type', 'must be one of "content"'],
 ];
 
-/** Fields of OpenAI's that ask for what is not done here. */
+/** Fields, of OpenAI's and of others', that ask for what is not done here. */
 export const unsupportedCases: readonly (readonly [path: string, fields: object, param: string])[] =
   [
     [COMPLETIONS, { suffix: 'end' }, 'suffix'],
@@ -143,6 +150,22 @@ export const unsupportedCases: readonly (readonly [path: string, fields: object,
     [CHAT, { store: true }, 'store'],
     [CHAT, { service_tier: 'flex' }, 'service_tier'],
     [CHAT, user([{ type: 'image_url', image_url: {} }]), 'messages[0].content[0]'],
+    [COMPLETIONS, { guided_json: {} }, 'guided_json'],
+    [COMPLETIONS, { structured_outputs: { regex: 'a' } }, 'structured_outputs'],
+    [COMPLETIONS, { use_beam_search: true }, 'use_beam_search'],
+    [COMPLETIONS, { length_penalty: 0.5 }, 'length_penalty'],
+    [COMPLETIONS, { bad_words: ['a'] }, 'bad_words'],
+    [COMPLETIONS, { allowed_token_ids: [5] }, 'allowed_token_ids'],
+    [COMPLETIONS, { prompt_logprobs: 0 }, 'prompt_logprobs'],
+    [COMPLETIONS, { skip_special_tokens: false }, 'skip_special_tokens'],
+    [COMPLETIONS, { include_stop_str_in_output: true }, 'include_stop_str_in_output'],
+    [COMPLETIONS, { truncate_prompt_tokens: 5 }, 'truncate_prompt_tokens'],
+    [CHAT, { best_of: 2 }, 'best_of'],
+    [CHAT, { echo: true }, 'echo'],
+    [CHAT, { chat_template: '' }, 'chat_template'],
+    [CHAT, { chat_template_kwargs: { enable_thinking: false } }, 'chat_template_kwargs'],
+    [CHAT, { add_generation_prompt: false }, 'add_generation_prompt'],
+    [CHAT, { continue_final_message: true }, 'continue_final_message'],
     [
       CHAT,
       { stream: true, stream_options: { include_obfuscation: true } },
@@ -171,4 +194,15 @@ export const neutral = {
   seed: null,
   top_p: 0,
   top_k: -1,
+  min_tokens: 0,
+  stop_token_ids: [],
+  use_beam_search: false,
+  length_penalty: 1,
+  bad_words: [],
+  guided_json: null,
+  skip_special_tokens: true,
+  include_stop_str_in_output: false,
+  add_generation_prompt: true,
+  continue_final_message: false,
+  chat_template_kwargs: {},
 };

@@ -64,6 +64,13 @@ function jobsOf({ prompts }: ModelPair): readonly Job[] {
       contextPolicy: sinks(4, 30),
       sampling: { ...sampling, ...penalties },
     }),
+    // Stops soon after, of which a trimmed log knows only how many tokens there were.
+    slidingJob({
+      prompts: [text(9, 10)],
+      contextPolicy: sinks(4, 1),
+      minTokens: 60,
+      stop: ['a', 'e', ' '],
+    }),
   ];
 }
 

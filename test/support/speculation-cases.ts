@@ -44,6 +44,7 @@ export function jobOfCase({ prompt, style }: Case, pair: ModelPair): Job {
     sampling,
     stop: kind === 'stop' ? [...pair.stop] : [],
     maxTokens: 8 + 6 * (prompt % 5),
+    ...(prompt % 3 === 1 && { minTokens: 5, stopTokenIds: [pair.prompts[prompt]!.at(-1)!] }),
     topLogprobs: prompt % 4 === 0 ? 2 : null,
     ignoreEos: prompt % 2 === 0,
     speculation: 'auto',

@@ -267,8 +267,8 @@ class Drafting {
 
   #draw(logits: Float32Array, chooser: TokenChooser): TokenId {
     const { sequence, maxTokens, goesOn } = this.#request;
-    const { sampling, eosTokenIds } = sequence.options;
     const position = sequence.numTokens + this.#tokenIds.length;
+    const sampling = sequence.samplingAt(position);
     const draw = { seed: sampling.seed, position };
     const tokenId = chooser.choose(logits, sampling, sequence.history, draw);
     const before = this.#probabilities.at(-1) ?? 1;
@@ -276,7 +276,8 @@ class Drafting {
     this.#tokenIds.push(tokenId);
     this.#probabilities.push(probability);
     sequence.history.add(tokenId);
-    const isLast = this.#tokenIds.length >= maxTokens || eosTokenIds.has(tokenId);
+    const isEnd = sequence.options.endTokenIds.has(tokenId);
+    const isLast = this.#tokenIds.length >= maxTokens || isEnd;
     this.#isDone = isLast || !goesOn(probability);
     return tokenId;
   }

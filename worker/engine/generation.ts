@@ -57,8 +57,7 @@ export class Generation {
   }
 
   #createSequence(choice: number, published: PublishedChoice): Sequence {
-    const { tokenBytes, eosTokenIds } = this.#context;
-    const { prompts, n, sampling, stop, ignoreEos, topLogprobs, echo, contextPolicy } = this.#job;
+    const { prompts, n, sampling, topLogprobs, echo, contextPolicy } = this.#job;
     const promptTokenIds = prompts[Math.floor(choice / n)]!;
     return new Sequence({
       requestId: this.id,
@@ -76,11 +75,26 @@ export class Generation {
       canSpeculate: this.#job.speculation === 'auto',
       prediction: this.#job.prediction ?? [],
       maxOutputTokens: this.#maxOutputTokens(promptTokenIds),
-      eosTokenIds: new Set(ignoreEos ? [] : eosTokenIds),
+      minOutputTokens: this.#job.minTokens ?? 0,
+      endTokenIds: this.#endTokenIds,
       topLogprobs,
       wantsPromptLogprobs: echo && topLogprobs !== null && !published.hasEcho,
-      text: new OutputText(tokenBytes, stop),
+      text: this.#createText(published),
     });
+  }
+
+  get #endTokenIds(): ReadonlySet<TokenId> {
+    const { ignoreEos, stopTokenIds = [] } = this.#job;
+    return new Set([...(ignoreEos ? [] : this.#context.eosTokenIds), ...stopTokenIds]);
+  }
+
+  /** Of tokens that end it, it shows nothing. */
+  #createText({ numTrimmed = 0 }: PublishedChoice): OutputText {
+    const { stop, minTokens = 0 } = this.#job;
+    const endTokenIds = this.#endTokenIds;
+    const tokenBytes = (tokenId: TokenId) =>
+      endTokenIds.has(tokenId) ? null : this.#context.tokenBytes(tokenId);
+    return new OutputText(tokenBytes, stop, minTokens - numTrimmed);
   }
 
   #maxOutputTokens(promptTokenIds: readonly TokenId[]): number {

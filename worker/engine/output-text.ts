@@ -6,20 +6,26 @@ import { StopMatcher, type StopResult } from './stop.ts';
 export class OutputText {
   readonly #detokenizer: Detokenizer;
   readonly #stop: StopMatcher;
+  /** Tokens to come in which a stop string does not count that ends there. */
+  #numUnstoppable: number;
 
-  constructor(tokenBytes: TokenBytes, stops: readonly string[]) {
+  constructor(tokenBytes: TokenBytes, stops: readonly string[], minTokens = 0) {
     this.#detokenizer = new Detokenizer(tokenBytes);
     this.#stop = new StopMatcher(stops);
+    this.#numUnstoppable = minTokens;
   }
 
   /** @returns what the token adds to the visible text */
   push(tokenId: TokenId): StopResult {
-    return this.#stop.push(this.#detokenizer.push(tokenId));
+    const canStop = this.#numUnstoppable <= 0;
+    this.#numUnstoppable -= 1;
+    return this.#stop.push(this.#detokenizer.push(tokenId), canStop);
   }
 
   /** @returns the text that was held back until now, when nothing follows */
   flush(): StopResult {
-    const { text, isStopped } = this.#stop.push(this.#detokenizer.flush());
+    const canStop = this.#numUnstoppable <= 0;
+    const { text, isStopped } = this.#stop.push(this.#detokenizer.flush(), canStop);
     return { text: text + this.#stop.flush(), isStopped };
   }
 }

@@ -35,7 +35,10 @@ export interface SequenceOptions {
   readonly prediction: readonly TokenId[];
   /** Output tokens after which it ends, `Infinity` for none but the context's limit. */
   readonly maxOutputTokens: number;
-  readonly eosTokenIds: ReadonlySet<TokenId>;
+  /** Output tokens before which none of `endTokenIds` is chosen. */
+  readonly minOutputTokens: number;
+  /** Tokens that end it: the model's own, and those that the client names. */
+  readonly endTokenIds: ReadonlySet<TokenId>;
   readonly topLogprobs: number | null;
   /** Whether the log-probabilities of the prompt's own tokens are wanted. */
   readonly wantsPromptLogprobs: boolean;
@@ -67,10 +70,14 @@ export class Sequence {
   numCachedTokens: number | null = null;
   /** Output tokens it had when its turn in a row began. */
   turnStart: number;
+  /** With which no token that ends it is ever drawn. */
+  readonly #endlessSampling: SamplingParams;
 
   constructor(options: SequenceOptions) {
-    const { promptTokenIds } = options;
+    const { promptTokenIds, sampling, endTokenIds } = options;
     this.options = options;
+    const bans = Array.from(endTokenIds, (tokenId): [TokenId, number] => [tokenId, -Infinity]);
+    this.#endlessSampling = { ...sampling, logitBias: [...sampling.logitBias, ...bans] };
     this.canSpeculate = options.canSpeculate;
     this.numPromptTokens = promptTokenIds.length;
     this.context = new Context(options);
@@ -93,6 +100,12 @@ export class Sequence {
 
   get numOutputTokens(): number {
     return this.numTokens - this.numPromptTokens;
+  }
+
+  /** How the token at a position is drawn: while it is too early for the end, none is. */
+  samplingAt(position: number): SamplingParams {
+    const { sampling, minOutputTokens } = this.options;
+    return position - this.numPromptTokens < minOutputTokens ? this.#endlessSampling : sampling;
   }
 
   get history(): TokenHistory {

@@ -18,9 +18,10 @@ export class StopMatcher {
     this.#stops = stops;
   }
 
-  push(piece: string): StopResult {
+  /** @param canStop whether a stop string counts that ends in this piece */
+  push(piece: string, canStop = true): StopResult {
     const text = this.#held + piece;
-    const start = this.#stopIn(text);
+    const start = canStop ? this.#stopIn(text) : -1;
     if (start !== -1) {
       this.#held = '';
       return { text: text.slice(0, start), isStopped: true };

@@ -141,9 +141,10 @@ class Taking {
   }
 
   next(i: number): TokenId {
-    const { sampling, topLogprobs: k, text } = this.#sequence.options;
+    const { topLogprobs: k, text } = this.#sequence.options;
     const row = this.#rows[i]!;
     const position = this.#sequence.numTokens;
+    const sampling = this.#sequence.samplingAt(position);
     const draw = { seed: sampling.seed, position };
     const tokenId = this.#chooser.choose(row, sampling, this.#sequence.history, draw);
     this.#sequence.accept(tokenId);
@@ -172,8 +173,8 @@ export function finishReasonAfter(
   tokenId: TokenId,
   isStopped: boolean,
 ): FinishReason | null {
-  const { eosTokenIds, maxOutputTokens } = sequence.options;
-  if (isStopped || eosTokenIds.has(tokenId)) return 'stop';
+  const { endTokenIds, maxOutputTokens } = sequence.options;
+  if (isStopped || endTokenIds.has(tokenId)) return 'stop';
   return sequence.numOutputTokens >= maxOutputTokens ? 'length' : null;
 }
 

@@ -35,6 +35,8 @@ describe('parseCompletionRequest', () => {
         stream: false,
         includeUsage: false,
         ignoreEos: false,
+        stopTokenIds: [],
+        minTokens: 0,
         timeoutSeconds: null,
         onDisconnect: 'cancel',
         speculation: 'auto',

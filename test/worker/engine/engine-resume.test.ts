@@ -55,6 +55,13 @@ const JOBS: Readonly<Record<string, Partial<Job>>> = {
   'no tokens at all': { maxTokens: 0 },
   choices: { prompts: [[3], [9, 4]], n: 3, maxTokens: 14, sampling: sampled, stop: ['d ', 'ca'] },
   'an early end': { maxTokens: 90, sampling: { ...sampled, seed: 12, logitBias: [[1, 2]] } },
+  'a least number of tokens': {
+    maxTokens: 90,
+    minTokens: 25,
+    stop: ['ab', 'c'],
+    sampling: { ...sampled, seed: 12, logitBias: [[1, 2]] },
+  },
+  'stop tokens': { maxTokens: 90, stopTokenIds: [5, 9], minTokens: 7, sampling: sampled, n: 3 },
   'no end': {
     maxTokens: 30,
     ignoreEos: true,
@@ -126,7 +133,7 @@ describe('Engine.start of what was begun elsewhere', () => {
 
   it('shows the text of all tokens, and no stop string', async () => {
     const decoder = new TextDecoder();
-    for (const fields of Object.values(JOBS)) {
+    for (const fields of Object.values(JOBS).filter(({ minTokens }) => minTokens === undefined)) {
       const job = engineJob(fields);
       const { choices } = totalOf(await generate(job), job);
       for (const { tokenIds, text } of choices) {

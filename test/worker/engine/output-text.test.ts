@@ -22,6 +22,19 @@ describe('OutputText', () => {
     expect(text.flush()).toEqual({ text: 'abc\uFFFD', isStopped: false });
   });
 
+  it.each([
+    [0, ['', '']], // "abc" with the second token
+    [1, ['', '']],
+    [2, ['', 'a', '']], // "bca", which began before
+    [3, ['', 'a', 'bc', '']], // "abc" again
+  ])('lets no stop string count that ends in the first %d tokens', (minTokens, shown) => {
+    const text = new OutputText((tokenId) => bytes[tokenId] ?? null, ['abc', 'bca'], minTokens);
+    const results = [0, 3, 0, 3].slice(0, shown.length).map((tokenId) => text.push(tokenId));
+
+    expect(results.map((result) => result.text)).toEqual(shown);
+    expect(results.findIndex(({ isStopped }) => isStopped)).toBe(shown.length - 1);
+  });
+
   it('finds a stop string in what the end completes', () => {
     const text = outputText(['a\uFFFD']);
     text.push(0);

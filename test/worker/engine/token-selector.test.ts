@@ -159,7 +159,7 @@ describe('TokenSelector', () => {
 
 describe('finishReasonAfter', () => {
   it('is the end token or stop string before the length', () => {
-    const options = { eosTokenIds: new Set([1]), maxOutputTokens: 1, publishedTokenIds: [1] };
+    const options = { endTokenIds: new Set([1]), maxOutputTokens: 1, publishedTokenIds: [1] };
     expect(finishReasonAfter(readSequence(0, options), 1, false)).toBe('stop');
     expect(finishReasonAfter(readSequence(0, options), 4, true)).toBe('stop');
     expect(finishReasonAfter(readSequence(0, options), 4, false)).toBe('length');
