@@ -21,12 +21,14 @@ export interface RequestKeys {
   readonly state: string;
   /** Stream of events, ids `<epoch>-<seq>`. */
   readonly log: string;
-  /** List: who claimed it, and when. */
+  /** List: who claimed it, and when, since it last came further; none that was given back. */
   readonly claims: string;
   /** Channel: `<epoch>-<seq> <event>` for every new event. */
   readonly events: string;
   /** List of what there is to say about it, as `OutboxEntry` (webhook.ts). */
   readonly outbox: string;
+  /** Evidence, where it was claimed too often. */
+  readonly setAside: string;
 }
 
 /** What a tenant's files are found by. */
@@ -55,6 +57,7 @@ export class Keys {
       claims: `${tag}:claims`,
       events: `${tag}:events`,
       outbox: `${tag}:outbox`,
+      setAside: `${tag}:set-aside`,
     };
   }
 
@@ -100,6 +103,11 @@ export class Keys {
     return `${this.prefix}:{models}:workers`;
   }
 
+  /** Sorted set: members of `workers` that ended of themselves, by when, in ms. */
+  get departedWorkers(): string {
+    return `${this.prefix}:{models}:departed`;
+  }
+
   /** Hash: what a setting left to `auto` means for a model, for all of its workers. */
   get autoSettings(): string {
     return `${this.prefix}:{models}:auto`;
@@ -118,11 +126,6 @@ export class Keys {
   /** `<request id> <digest>` that an idempotency key stands for. */
   reservation({ tenant, key }: { readonly tenant: TenantId; readonly key: string }): string {
     return `${this.prefix}:{key:${encodeURIComponent(tenant)}:${key}}`;
-  }
-
-  /** Hash: request id -> evidence, for requests that were claimed too often. */
-  get setAside(): string {
-    return `${this.prefix}:set-aside`;
   }
 
   /**

@@ -18,6 +18,19 @@ redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', nowMs() - 60000)`,
 };
 
 /**
+ * Says that a worker ends of itself: it is remembered for an hour as one that did not die.
+ *
+ * KEYS workers, departed workers. ARGV member of the worker.
+ */
+export const DEPART: Script = {
+  name: 'depart',
+  lua: `${NOW_MS}
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('ZADD', KEYS[2], nowMs(), ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', nowMs() - 3600000)`,
+};
+
+/**
  * KEYS model cards, workers.
  * @returns fields and cards in turns; members of the workers that are alive
  */

@@ -219,7 +219,7 @@ export class RequestScripts {
 
   /** @returns whether the request was this epoch's to give */
   async release(id: RequestId, epoch: number): Promise<boolean> {
-    const { state } = this.#keys.request(id);
-    return (await runScript(this.#host, RELEASE, [state], [epoch])) === 1;
+    const { state, claims } = this.#keys.request(id);
+    return (await runScript(this.#host, RELEASE, [state, claims], [epoch])) === 1;
   }
 }

@@ -11,8 +11,7 @@
  * | job        | the job, as edge wrote it                                                     |
  * | epoch      | number of the claim that may write; any other writer is refused (the fence)     |
  * | nextSeq    | length of the log over all epochs                                             |
- * | claims     | claims since the log last grew by a good piece; hand-overs do not count         |
- * | claimedSeq | `nextSeq` when `claims` was last 1                                            |
+ * | claimedSeq | `nextSeq` when the list of claims was begun anew                                |
  * | cancel     | why it is to end: empty, `cancelled` or `deadline`                            |
  * | createdMs  | by the clock of Redis, as are `startedMs` (first claim) and `endedMs`           |
  * | notify     | channel that is told of new entries of the outbox; empty to write none          |
@@ -99,8 +98,7 @@ export const CREATE: Script = {
   lua: `${NOW_MS}${NOTIFY}
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('HSET', KEYS[1], 'status', 'queued', 'job', ARGV[1], 'epoch', 0, 'nextSeq', 0,
-  'claims', 0, 'claimedSeq', 0, 'cancel', '', 'createdMs', nowMs(), 'keepMs', ARGV[3],
-  'notify', ARGV[4])
+  'claimedSeq', 0, 'cancel', '', 'createdMs', nowMs(), 'keepMs', ARGV[3], 'notify', ARGV[4])
 notify(KEYS[1], KEYS[2], 'queued')
 for i = 1, 2 do redis.call('PEXPIRE', KEYS[i], ARGV[2]) end
 return 1`,
@@ -108,9 +106,8 @@ return 1`,
 
 /**
  * Raises the epoch: from here on only the claimer may write. A log that grew by ARGV[2] events
- * since the claims were last counted starts the count again, so that only claims that lead nowhere
- * add up. A claim in a row beyond ARGV[3] is not made, but for one who asks again with a greater
- * number.
+ * since the list of claims was begun begins it anew, so that only claims that lead nowhere add up.
+ * A claim in a row beyond ARGV[3] is not made, but for one who asks again with a greater number.
  *
  * KEYS state, log, claims, outbox. ARGV worker id, events that count as progress, claims in a row.
  * @returns `claimed`, epoch, next seq, claims, job, cancel, ms it was queued before its first
@@ -119,27 +116,26 @@ return 1`,
 export const CLAIM: Script = {
   name: 'claim',
   lua: `${NOW_MS}${IS_ENDED}${NOTIFY}
-local state = redis.call('HMGET', KEYS[1], 'status', 'nextSeq', 'claims', 'claimedSeq', 'job', 'cancel',
+local state = redis.call('HMGET', KEYS[1], 'status', 'nextSeq', 'claimedSeq', 'job', 'cancel',
   'createdMs', 'startedMs')
 if not state[1] then return {'unknown'} end
 if isEnded(state[1]) then return {'ended'} end
 local now = nowMs()
-local claims = tonumber(state[3]) + 1
-local claimedSeq = state[4]
-if claims == 1 or state[2] - claimedSeq >= tonumber(ARGV[2]) then
+local claims = redis.call('LLEN', KEYS[3]) + 1
+if claims == 1 or state[2] - state[3] >= tonumber(ARGV[2]) then
   claims = 1
-  claimedSeq = state[2]
+  redis.call('DEL', KEYS[3])
+  redis.call('HSET', KEYS[1], 'claimedSeq', state[2])
 end
 if claims > tonumber(ARGV[3]) then return {'suspect'} end
-local startedMs = state[8] or now
+local startedMs = state[7] or now
 local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
-redis.call('HSET', KEYS[1], 'status', 'running', 'claims', claims, 'claimedSeq', claimedSeq,
-  'startedMs', startedMs)
+redis.call('HSET', KEYS[1], 'status', 'running', 'startedMs', startedMs)
 redis.call('RPUSH', KEYS[3], cjson.encode({epoch = epoch, worker = ARGV[1], claimedMs = now,
   nextSeq = tonumber(state[2])}))
-if not state[8] then notify(KEYS[1], KEYS[4], 'started') end
+if not state[7] then notify(KEYS[1], KEYS[4], 'started') end
 for i = 1, 4 do redis.call('PERSIST', KEYS[i]) end
-return {'claimed', epoch, tonumber(state[2]), claims, state[5], state[6], startedMs - state[7]}`,
+return {'claimed', epoch, tonumber(state[2]), claims, state[4], state[5], startedMs - state[6]}`,
 };
 
 /**
@@ -266,16 +262,17 @@ return redis.call('HINCRBY', KEYS[1], 'left', 1)`,
 
 /**
  * Gives a request back for another worker to claim. Its epoch goes up by one, so that nothing of
- * the giver's can follow; the claim is not counted.
+ * the giver's can follow; the claim, which is the last of the list, is taken off it.
  *
- * KEYS state. ARGV epoch.
+ * KEYS state, claims. ARGV epoch.
  * @returns 1, or 0 when the request was not the giver's
  */
 export const RELEASE: Script = {
   name: 'release',
   lua: `
-local state = redis.call('HMGET', KEYS[1], 'status', 'epoch', 'claims')
+local state = redis.call('HMGET', KEYS[1], 'status', 'epoch')
 if state[1] ~= 'running' or state[2] ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'status', 'queued', 'epoch', state[2] + 1, 'claims', state[3] - 1)
+redis.call('HSET', KEYS[1], 'status', 'queued', 'epoch', state[2] + 1)
+redis.call('RPOP', KEYS[2])
 return 1`,
 };

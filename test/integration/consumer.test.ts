@@ -121,7 +121,7 @@ describe('hand-over', () => {
       const { texts, ids } = (await results[i])!;
       expect(texts).toEqual([scriptedText(job)]);
       expectContinuous(ids);
-      expect(await redis.client.hget(keys.request(job.id).state, 'claims')).toBe('1');
+      expect(await redis.client.llen(keys.request(job.id).claims)).toBe(1);
     }
     expect(leaving.numRunning).toBe(0);
   });

@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { openRedisTransport, type RedisTransport } from '../../edge/transport/redis-transport.ts';
-import { Keys } from '../../shared/protocol/keys.ts';
-import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
+import { Keys, servedModelField } from '../../shared/protocol/keys.ts';
+import { DEPART } from '../../shared/protocol/registry-scripts.ts';
+import { RequestScripts, runScript } from '../../shared/protocol/request-scripts.ts';
 import { OVERDUE_MS } from '../../worker/queue/registry.ts';
 import { jobOf } from '../support/jobs.ts';
 import { openTestRedis, type TestRedis } from '../support/redis.ts';
@@ -36,9 +37,10 @@ describe('a request whose workers die', () => {
 
     expect((await result).last).toMatchObject({ type: 'error', code: 'internal' });
     expect(generator.starts).toEqual([]);
-    const evidence = JSON.parse((await redis.client.hget(keys.setAside, job.id)) ?? '');
+    const evidence = JSON.parse((await redis.client.get(keys.request(job.id).setAside)) ?? '');
     const workers = evidence.claims.map((claim: string) => JSON.parse(claim).worker);
     expect(workers).toEqual(['a', 'b', 'c', 'worker']);
+    expect(await redis.client.ttl(keys.request(job.id).setAside)).toBeGreaterThan(6 * 24 * 3600);
   });
 
   it('blames a request less for deaths while other workers die as well', async () => {
@@ -61,8 +63,30 @@ describe('a request whose workers die', () => {
 
     expect((await results[0])?.texts).toEqual([scriptedText(unlucky)]);
     expect((await results[1])?.last).toMatchObject({ type: 'error', code: 'internal' });
-    expect(await redis.client.hexists(keys.setAside, unlucky.id)).toBe(0);
+    expect(await redis.client.exists(keys.request(unlucky.id).setAside)).toBe(0);
     await redis.client.del(keys.workers);
+  });
+
+  it('blames a request for no worker that gave it back, nor for one that left of itself', async () => {
+    const [given, left] = [jobOf(), jobOf()];
+    const results = [given, left].map((job) => transport.submit(job, never).then(readAll));
+    for (const { id } of [given, left]) {
+      await vi.waitFor(async () => expect((await transport.request(id))?.status).toBe('queued'));
+    }
+    for (let epoch = 1; epoch < 12; epoch += 2) {
+      await scripts.claim(given.id, `gave ${epoch}`, 2);
+      expect(await scripts.release(given.id, epoch)).toBe(true);
+    }
+    for (const worker of ['a', 'b', 'c']) {
+      await scripts.claim(left.id, worker, 2);
+      const member = `${servedModelField(left)} ${worker}`;
+      await runScript(redis.client, DEPART, [keys.workers, keys.departedWorkers], [member]);
+    }
+    await using _worker = await openTestWorker(redis.url, new ScriptedGenerator());
+
+    for (const [i, job] of [given, left].entries()) {
+      expect((await results[i])?.texts).toEqual([scriptedText(job)]);
+    }
   });
 
   it('holds the deaths of workers against the request that killed them, not those beside it', async () => {
@@ -91,7 +115,7 @@ describe('a request whose workers die', () => {
       const { texts, last } = await (results[i] ?? Promise.reject());
       if (job === killer) expect(last).toMatchObject({ type: 'error', code: 'internal' });
       else expect(texts).toEqual([scriptedText(job)]);
-      expect(await redis.client.hexists(keys.setAside, job.id)).toBe(job === killer ? 1 : 0);
+      expect(await redis.client.exists(keys.request(job.id).setAside)).toBe(job === killer ? 1 : 0);
     }
   });
 
@@ -109,7 +133,7 @@ describe('a request whose workers die', () => {
 
     expect(leaving.starts).toHaveLength(1);
     for (const { id } of jobs) {
-      expect(await redis.client.hget(keys.request(id).state, 'claims')).toBe('2');
+      expect(await redis.client.llen(keys.request(id).claims)).toBe(2);
     }
     await using _heir = await openTestWorker(redis.url, new ScriptedGenerator());
     for (const [i, result] of results.entries()) {

@@ -24,8 +24,8 @@ export interface LossQuery {
 }
 
 /**
- * How many workers are gone. One whose connection was cut, or that hung and came back, lost the
- * request but was not killed by it.
+ * How many workers are gone. One whose connection was cut, that hung and came back, or that ended
+ * of itself lost the request but was not killed by it.
  */
 export async function countLost(
   redis: PatientRedis,
@@ -41,12 +41,13 @@ export async function countLost(
   const [seconds = 0, microseconds = 0] = (await redis.ask((client) => client.time())).map(Number);
   const silentScore = seconds * 1000 + microseconds / 1000 - SILENT_MS + OVERDUE_MS;
   const scores = await redis.ask((client) => client.zmscore(keys.workers, ...members));
+  const departed = await redis.ask((client) => client.zmscore(keys.departedWorkers, ...members));
   const firstScore = first.claimedMs + OVERDUE_MS;
   const lost = await redis.ask((client) =>
     client.zrangebyscore(keys.workers, firstScore, `(${silentScore}`),
   );
   return {
-    claimers: scores.filter((score) => Number(score ?? 0) < silentScore).length,
+    claimers: scores.filter((score, i) => !departed[i] && Number(score ?? 0) < silentScore).length,
     others: lost.filter((member) => !members.includes(member)).length,
   };
 }

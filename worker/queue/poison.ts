@@ -15,11 +15,14 @@ export async function isPoisonous(
 ): Promise<boolean> {
   if (numClaims <= maxClaims) return false;
   const { claims } = keys.request(id);
-  const made = await redis.ask((client) => client.lrange(claims, -numClaims, -2));
+  const made = await redis.ask((client) => client.lrange(claims, 0, -2));
   const query = { queue: decodeJob(job), claims: made, askedBy: workerId };
   const { claimers, others } = await countLost(redis, keys, query);
   return claimers >= maxClaims + Math.min(others, maxClaims);
 }
+
+/** A request that was set aside is kept so long, prompts and all. */
+const KEPT_MS = 7 * 24 * 3_600_000;
 
 /** Keeps a request that ends so for somebody to look at. */
 export async function setAside(
@@ -27,9 +30,9 @@ export async function setAside(
   id: RequestId,
   { job, nextSeq, numClaims }: Claim,
 ): Promise<void> {
-  const { claims: list } = keys.request(id);
+  const { claims: list, setAside: key } = keys.request(id);
   const claims = await redis.ask((client) => client.lrange(list, 0, -1));
   const evidence = JSON.stringify({ job, nextSeq, claims });
-  await redis.ask((client) => client.hset(keys.setAside, id, evidence));
+  await redis.ask((client) => client.set(key, evidence, 'PX', KEPT_MS));
   log.error('request_set_aside', { id, num_lost: numClaims - 1 });
 }

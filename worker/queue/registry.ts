@@ -5,7 +5,7 @@ import {
   type ModelCard,
   type TokenizerFiles,
 } from '../../shared/protocol/model-card.ts';
-import { HEARTBEAT, REPORT_RATE } from '../../shared/protocol/registry-scripts.ts';
+import { DEPART, HEARTBEAT, REPORT_RATE } from '../../shared/protocol/registry-scripts.ts';
 import { runScript, type ScriptHost } from '../../shared/protocol/request-scripts.ts';
 import type { RedisClient } from './connection.ts';
 
@@ -62,7 +62,7 @@ export async function register(
     async [Symbol.asyncDispose]() {
       clearInterval(timer);
       if (client.status !== 'ready') return;
-      await client.zrem(keys.workers, member);
+      await runScript(host, DEPART, [keys.workers, keys.departedWorkers], [member]);
       for (const [, key] of rates) await client.hdel(key, workerId);
     },
   };

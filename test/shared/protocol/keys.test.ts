@@ -48,7 +48,13 @@ describe('Keys', () => {
 
   it('begins every name as it is told', () => {
     const keys = new Keys('mine');
-    const names = [keys.cancels, keys.workers, keys.modelCards, keys.setAside, keys.autoSettings];
+    const names = [
+      keys.cancels,
+      keys.workers,
+      keys.modelCards,
+      keys.departedWorkers,
+      keys.autoSettings,
+    ];
     const others = [keys.tokenizer('d'), keys.queueMarker({ model: 'm', fingerprint: 'f' })];
     for (const name of [...names, ...others]) expect(name).toMatch(/^mine:/);
   });
