@@ -55,6 +55,11 @@ const environmentSchema = z
     STALLED_CHECK_MS: positiveInt.min(100).default(1000),
     /** A worker that was told to stop hands its requests over within this time. */
     GRACE_MS: positiveInt.default(10_000),
+    /**
+     * After this long without a listener a request that is to end with its client is cancelled:
+     * longer than the edge waits for one to come back.
+     */
+    ORPHAN_MS: positiveInt.default(30_000),
     /** How long the log of an ended request can be read. */
     RETENTION_MS: positiveInt.default(3_600_000),
     /** How long events of a running endless request can be read, */
@@ -101,6 +106,7 @@ export function loadConfig(environment: NodeJS.ProcessEnv) {
     },
     lock: { lockMs: env.LOCK_MS, stalledCheckMs: env.STALLED_CHECK_MS },
     graceMs: env.GRACE_MS,
+    orphanMs: env.ORPHAN_MS,
     retentionMs: env.RETENTION_MS,
     logLimits: { retentionMs: env.LOG_RETENTION_MS, maxLogLength: env.LOG_MAX_MIB * 2 ** 20 },
     metricsPort: env.METRICS_PORT ?? null,

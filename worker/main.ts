@@ -62,6 +62,7 @@ async function main(): Promise<void> {
     maxClaims: MAX_CLAIMS,
     lastTries: new LastTries(),
     logLimits: config.logLimits,
+    orphanMs: config.orphanMs,
   };
   // Each takes as many as there are rows, so that batch jobs never keep an interactive one from
   // being taken.

@@ -76,8 +76,14 @@ export type ClaimReply = z.infer<typeof claimReplySchema>;
 export type Claim = Extract<ClaimReply, { type: 'claimed' }>;
 
 const writeReplySchema = z
-  .tuple([z.enum(['ok', 'fenced', 'ended', 'unknown', 'gap']), z.int(), cancelSchema])
-  .transform(([type, nextSeq, cancel]) => ({ type, nextSeq, cancel }));
+  .tuple([z.enum(['ok', 'fenced', 'ended', 'unknown', 'gap']), z.int(), cancelSchema, z.int()])
+  .transform(([type, nextSeq, cancel, unheardMs]) => ({
+    type,
+    nextSeq,
+    cancel,
+    /** For how long nobody has listened. */
+    unheardMs,
+  }));
 
 export type WriteReply = z.infer<typeof writeReplySchema>;
 

@@ -16,6 +16,7 @@
  * | createdMs  | by the clock of Redis, as are `startedMs` (first claim) and `endedMs`           |
  * | notify     | channel that is told of new entries of the outbox; empty to write none          |
  * | left       | readers that went away                                                        |
+ * | unheardSinceMs | since when nobody has listened to its events; absent while somebody does  |
  * | progress   | of an endless request: how far it has come with the last event, as JSON       |
  * | marks      | places at which its log may be cut later, as JSON                             |
  * | trimmedTo  | seq of the first event that the log still holds; absent while it holds all      |
@@ -60,7 +61,9 @@ end`;
 const UNTOLD_MS = 30 * 24 * 3_600_000;
 
 /**
- * `fence` answers with the reason why `epoch` may not write from `firstSeq` on, or with nothing.
+ * `fence` answers with the reason why `epoch` may not write from `firstSeq` on, or with nothing;
+ * `write` with the number of those that listen: on a cluster, those at the request's own node,
+ * where sharded subscriptions are.
  */
 const WRITING = `${IS_ENDED}
 local function fence(state, epoch, firstSeq)
@@ -72,7 +75,7 @@ end
 local function write(logKey, channel, publish, epoch, nextSeq, payload)
   local id = epoch .. '-' .. nextSeq
   redis.call('XADD', logKey, id, 'e', payload)
-  redis.call(publish, channel, id .. ' ' .. payload)
+  return redis.call(publish, channel, id .. ' ' .. payload)
 end
 local function finish(stateKey, outboxKey, otherKeys, status, retentionMs)
   redis.call('HSET', stateKey, 'status', status, 'endedMs', nowMs())
@@ -144,26 +147,36 @@ return {'claimed', epoch, tonumber(state[2]), claims, state[4], state[5], starte
  *
  * KEYS state, log, events channel. ARGV epoch, seq of the first event, PUBLISH or SPUBLISH, how far
  * the request has come with these events or empty, events...
- * @returns `ok`, next seq, cancel; or why it was refused: `fenced` (a later claim writes now),
- *   `ended`, `unknown`, `gap` (Redis has lost what this writer wrote)
+ * @returns `ok`, next seq, cancel, ms for which nobody has listened; or why it was refused:
+ *   `fenced` (a later claim writes now), `ended`, `unknown`, `gap` (Redis has lost what this writer
+ *   wrote)
  */
 export const APPEND: Script = {
   name: 'append',
   lua: `${NOW_MS}${WRITING}
-local state = redis.call('HMGET', KEYS[1], 'status', 'epoch', 'nextSeq', 'cancel')
+local state = redis.call('HMGET', KEYS[1], 'status', 'epoch', 'nextSeq', 'cancel', 'unheardSinceMs')
 local epoch, firstSeq = tonumber(ARGV[1]), tonumber(ARGV[2])
 local refusal = fence(state, epoch, firstSeq)
-if refusal then return {refusal, 0, ''} end
+if refusal then return {refusal, 0, '', 0} end
 local nextSeq = tonumber(state[3])
+local unheardSinceMs = state[5]
+local numListening
 for i = 5 + nextSeq - firstSeq, #ARGV do
-  write(KEYS[2], KEYS[3], ARGV[3], epoch, nextSeq, ARGV[i])
+  numListening = write(KEYS[2], KEYS[3], ARGV[3], epoch, nextSeq, ARGV[i])
   nextSeq = nextSeq + 1
 end
-if nextSeq > tonumber(state[3]) then
+if numListening then
   redis.call('HSET', KEYS[1], 'nextSeq', nextSeq)
   if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], 'progress', ARGV[4]) end
+  if numListening == 0 and not unheardSinceMs then
+    unheardSinceMs = nowMs()
+    redis.call('HSET', KEYS[1], 'unheardSinceMs', unheardSinceMs)
+  elseif numListening > 0 and unheardSinceMs then
+    unheardSinceMs = nil
+    redis.call('HDEL', KEYS[1], 'unheardSinceMs')
+  end
 end
-return {'ok', nextSeq, state[4]}`,
+return {'ok', nextSeq, state[4], unheardSinceMs and nowMs() - unheardSinceMs or 0}`,
 };
 
 /**
@@ -202,10 +215,10 @@ local state = redis.call('HMGET', KEYS[1], 'status', 'epoch', 'nextSeq', 'cancel
 local epoch, firstSeq = tonumber(ARGV[1]), tonumber(ARGV[2])
 if state[1] and isEnded(state[1]) and epoch == tonumber(state[2])
   and firstSeq + #ARGV - 5 == tonumber(state[3]) then
-  return {'ok', tonumber(state[3]), state[4]}
+  return {'ok', tonumber(state[3]), state[4], 0}
 end
 local refusal = fence(state, epoch, firstSeq)
-if refusal then return {refusal, 0, ''} end
+if refusal then return {refusal, 0, '', 0} end
 local nextSeq = tonumber(state[3])
 for i = 6 + nextSeq - firstSeq, #ARGV do
   write(KEYS[2], KEYS[3], ARGV[3], epoch, nextSeq, ARGV[i])
@@ -213,7 +226,7 @@ for i = 6 + nextSeq - firstSeq, #ARGV do
 end
 redis.call('HSET', KEYS[1], 'nextSeq', nextSeq)
 finish(KEYS[1], KEYS[5], {KEYS[2], KEYS[4]}, ARGV[4], ARGV[5])
-return {'ok', nextSeq, state[4]}`,
+return {'ok', nextSeq, state[4], 0}`,
 };
 
 /**

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { openRedisTransport, type RedisTransport } from '../../edge/transport/redis-transport.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
 import { jobOf } from '../support/jobs.ts';
@@ -53,6 +53,26 @@ describe('on a cluster of three nodes', () => {
     const result = generate(transport, job);
     const [event] = await Promise.all([result, cancelOnceQueued(job.id)]);
     expect(event.last?.type).toBe('done');
+  });
+
+  it('a request is cancelled when nobody listens, and not while somebody does', async () => {
+    const generator = new ScriptedGenerator('by-hand');
+    const context = { orphanMs: 300 };
+    await using _worker = await openTestWorker(cluster.url, generator, { context });
+    const edge = await openRedisTransport(cluster.url);
+    const [heard, orphan] = [jobOf({ maxTokens: 8000 }), jobOf({ maxTokens: 8000 })];
+    const result = generate(transport, heard);
+    await edge.submit(orphan, never);
+    await generator.started(2);
+    generator.step();
+    await edge[Symbol.asyncDispose]();
+
+    const stepping = setInterval(() => generator.step(), 5);
+    const isCancelled = async () => (await transport.request(orphan.id))?.status === 'cancelled';
+    await vi.waitFor(async () => expect(await isCancelled()).toBe(true), 5000);
+    clearInterval(stepping);
+    while (generator.numRunning > 0) generator.step();
+    expect((await result).texts).toEqual([scriptedText(heard)]);
   });
 
   it.each(['the request', 'its queue'])('a worker outlives the node of %s', async (what) => {

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createRequestId } from '../../shared/ids.ts';
 import { RETENTION_MS, ScriptsBench } from '../support/request-scripts.ts';
 
@@ -17,7 +17,7 @@ describe('append', () => {
     await bench.claim(id);
     const reply = await bench.scripts.append(id, { epoch: 2, firstSeq: 2, payloads: ['c'] });
 
-    expect(reply).toEqual({ type: 'ok', nextSeq: 3, cancel: null });
+    expect(reply).toMatchObject({ type: 'ok', nextSeq: 3, cancel: null });
     expect(await bench.logOf(id)).toBe('1-0 a, 1-1 b, 2-2 c');
   });
 
@@ -85,6 +85,29 @@ describe('append', () => {
 
     await third;
     expect(messages).toEqual(['1-0 a', '1-1 b', '1-2 done']);
+  });
+});
+
+describe('append, to those who listen', () => {
+  it('says for how long there is nobody, from claim to claim, and forgets it once there is', async () => {
+    const id = await bench.queued();
+    const append = async (epoch: number) => {
+      const nextSeq = Number(await bench.field(id, 'nextSeq'));
+      return bench.scripts.append(id, { epoch, firstSeq: nextSeq, payloads: ['x'] });
+    };
+    await bench.claim(id);
+    expect((await append(1)).unheardMs).toBe(0);
+    await vi.waitFor(async () => expect((await append(1)).unheardMs).toBeGreaterThan(20));
+    await bench.claim(id);
+    expect((await append(2)).unheardMs).toBeGreaterThan(20);
+
+    const subscriber = bench.redis.connect();
+    await subscriber.subscribe(bench.keysOf(id).events);
+    expect((await append(2)).unheardMs).toBe(0);
+    await subscriber.unsubscribe();
+    expect((await append(2)).unheardMs).toBe(0);
+    const again = await bench.scripts.append(id, { epoch: 2, firstSeq: 0, payloads: ['x'] });
+    expect(again).toMatchObject({ type: 'ok', nextSeq: Number(await bench.field(id, 'nextSeq')) });
   });
 });
 

@@ -48,6 +48,7 @@ export function runContextOf(
     maxClaims: 3,
     lastTries: new LastTries(),
     logLimits: { retentionMs: 3_600_000, maxLogLength: 2 ** 26 },
+    orphanMs: 30_000,
     ...overrides,
   };
 }

@@ -31,6 +31,8 @@ export interface RunContext {
   /** Those for which the next one would be the last are tried in turn. */
   readonly lastTries: LastTries;
   readonly logLimits: LogLimits;
+  /** After this long without a listener a request that is to end with its client is cancelled. */
+  readonly orphanMs: number;
 }
 
 /** `released`: another worker is to claim it. `over`: nothing is left to do here. */
@@ -195,11 +197,11 @@ export class RequestRun {
   }
 
   /**
-   * Ends the request's try when it has come further, hears of cancels, and lets the log of an
-   * endless one be cut as it grows.
+   * Ends the request's try when it has come further, hears of cancels, notices that nobody listens,
+   * and lets the log of an endless one be cut as it grows.
    */
   #watchOf({ epoch, nextSeq }: Claim, job: Job, published: Published): LogWatch {
-    const { scripts, logLimits } = this.#context;
+    const { scripts, logLimits, orphanMs } = this.#context;
     const options = { id: this.#id, epoch, job, ...logLimits, now: Date.now };
     const isEndless = job.contextPolicy.type === 'sinks';
     const trimmer = isEndless ? new LogTrimmer(scripts, options, published) : null;
@@ -208,10 +210,18 @@ export class RequestRun {
       beforeWrite: (events, payloads) => trimmer?.addEvents(events, payloads),
       afterWrite: async (reply) => {
         if (reply.cancel !== null) this.cancel(reply.cancel);
+        else if (endsWithClient(job) && reply.unheardMs >= orphanMs) this.#abandon();
         if (reply.nextSeq - nextSeq >= MIN_PROGRESS) this.#endTry();
         await trimmer?.trim(reply.nextSeq);
       },
     };
+  }
+
+  /** Nobody is left to read it: its edge died before it could say that the client went away. */
+  #abandon(): void {
+    if (this.#cancelReason !== null) return;
+    this.#context.log.info('request_orphaned', { id: this.#id });
+    this.cancel('cancelled');
   }
 
   async #giveBack({ epoch, queuedMs }: Claim, { nextSeq }: EventLog): Promise<void> {
@@ -261,6 +271,10 @@ export class RequestRun {
     const message = `${claim.numClaims - 1} workers were lost while they worked on this request`;
     return end(eventLog, { type: 'error', code: 'internal', message, param: null });
   }
+}
+
+function endsWithClient({ onDisconnect, background, class: jobClass }: Job): boolean {
+  return onDisconnect === 'cancel' && !background && jobClass !== 'batch';
 }
 
 function end(eventLog: EventLog, error: ErrorEvent): Promise<LogEnd> {
