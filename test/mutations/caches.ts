@@ -1,4 +1,11 @@
-import { type Mutant, SPECULATION_TESTS } from './mutant.ts';
+import { type Mutant, patchesOf, SPECULATION_TESTS } from './mutant.ts';
+
+const SHARING_TESTS = [
+  'test/worker/engine/prefix-sharing.test.ts',
+  'test/worker/cache/prefix-cache.test.ts',
+];
+
+const prefixes = patchesOf('worker/cache/prefix-cache.ts');
 
 export const CACHES: readonly Mutant[] = [
   {
@@ -84,5 +91,42 @@ export const CACHES: readonly Mutant[] = [
       },
     ],
     tests: SPECULATION_TESTS,
+  },
+  {
+    name: 'of a block that is known in part, a column less is copied than counted',
+    patches: [
+      {
+        file: 'worker/cache/kv-cache.ts',
+        search: 'bank.writeTail(index, part.block, part.numTokens);',
+        replace: 'bank.writeTail(index, part.block, part.numTokens - 1);',
+      },
+    ],
+    tests: SHARING_TESTS,
+  },
+  {
+    name: 'of a block that is known in part, a column more is copied than is alike',
+    patches: [
+      prefixes(
+        'part = { block: child.block, numTokens }',
+        'part = { block: child.block, numTokens: numTokens + 1 }',
+      ),
+    ],
+    tests: SHARING_TESTS,
+  },
+  {
+    name: 'the block that another reads is waited for in vain',
+    patches: [
+      {
+        file: 'worker/engine/prefix-sharing.ts',
+        search: '        other.numComputedTokens < end &&\n',
+        replace: '',
+      },
+      {
+        file: 'worker/engine/prefix-sharing.ts',
+        search: '    this.#prefixByRow.delete(row);\n',
+        replace: '',
+      },
+    ],
+    tests: SHARING_TESTS,
   },
 ];

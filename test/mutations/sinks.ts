@@ -5,6 +5,7 @@ const ENGINE = ['test/worker/engine/engine-sinks.test.ts'];
 
 const inColumns = patchesOf('worker/cache/columns.ts');
 const inContext = patchesOf('worker/engine/context.ts');
+const inSharing = patchesOf('worker/engine/prefix-sharing.ts');
 
 export const SINKS: readonly Mutant[] = [
   {
@@ -51,8 +52,8 @@ export const SINKS: readonly Mutant[] = [
     patches: [
       {
         file: 'worker/cache/kv-cache.ts',
-        search: 'if (isFirst && owned.sinkWindow) owned.bank.writeSinks(owned.index, block);',
-        replace: 'if (isFirst) owned.numTokens += 0;',
+        search: 'if (firstBlock === 0 && sinkWindow && first) bank.writeSinks(index, first);',
+        replace: 'if (firstBlock === 0 && first) owned.numTokens += 0;',
       },
     ],
     tests: ENGINE,
@@ -100,12 +101,13 @@ export const SINKS: readonly Mutant[] = [
   },
   {
     name: 'blocks that depend on what slid away are shared',
+    patches: [inSharing('end <= context.numDenseTokens && context.numForgotten === 0', 'true')],
+    tests: ENGINE,
+  },
+  {
+    name: 'blocks that were read without a window are copied behind it',
     patches: [
-      {
-        file: 'worker/engine/engine.ts',
-        search: 'if (row.numTokens > context.numDenseTokens || context.numForgotten > 0) return;',
-        replace: 'if (context.numForgotten > 0) return;',
-      },
+      inSharing('Math.min(tokenIds.length - 1, context.numDenseTokens)', 'tokenIds.length - 1'),
     ],
     tests: ENGINE,
   },

@@ -172,6 +172,22 @@ export class Bank {
     }
   }
 
+  /** Makes the first `count` columns of a block those of a row's tail. */
+  writeTail(row: number, block: FrozenBlock, count: number): void {
+    const { numKvHeads, headDim } = this.#shape;
+    const write = (tail: Float32Array, columns: Float32Array) => {
+      for (let head = 0; head < numKvHeads; head += 1) {
+        const start = head * BLOCK_SIZE * headDim;
+        const at = (row * numKvHeads + head) * TAIL_CAPACITY * headDim;
+        tail.set(columns.subarray(start, start + count * headDim), at);
+      }
+    };
+    for (const [i, layer] of this.layers.entries()) {
+      write(layer.tailKeys, block.keys[i]!);
+      write(layer.tailValues, block.values[i]!);
+    }
+  }
+
   /** Makes a block the one that a row's sinks are in. */
   writeSinks(row: number, block: FrozenBlock): void {
     for (const [i, layer] of this.layers.entries()) {

@@ -22,6 +22,19 @@ export interface RowGroup {
   readonly rows: readonly CacheRow[];
 }
 
+/** Columns that were computed before, one behind the other. */
+export interface KnownColumns {
+  readonly blocks: readonly FrozenBlock[];
+  readonly part: PartOfBlock | null;
+}
+
+/** The first columns of a block that a row goes on from in its own way. */
+export interface PartOfBlock {
+  readonly block: FrozenBlock;
+  /** Less than a block. */
+  readonly numTokens: number;
+}
+
 interface Row {
   bank: Bank;
   index: number;
@@ -127,16 +140,23 @@ export class KvCache {
     owned.numTokens = numTokens;
   }
 
-  /** Appends a whole block, as from the prefix cache. The row's tail must be empty. */
-  appendBlock(row: CacheRow, block: FrozenBlock): void {
+  /** Appends what was computed before, as from the prefix cache. The row's tail must be empty. */
+  appendKnown(row: CacheRow, { blocks, part }: KnownColumns): void {
     const owned = this.#own(row);
     invariant(owned.numTokens % BLOCK_SIZE === 0, 'a block goes behind a full one');
-    const slot = slotOf(owned.numTokens / BLOCK_SIZE, owned.sinkWindow);
-    const isFirst = owned.numTokens === 0;
-    owned.numTokens += BLOCK_SIZE; // first, since what moves rows goes by it
+    const firstBlock = owned.numTokens / BLOCK_SIZE;
+    owned.numTokens += blocks.length * BLOCK_SIZE; // first, since what moves rows goes by it
     this.#grow(owned, owned.numTokens);
-    owned.bank.writeBlock(owned.index, slot, block);
-    if (isFirst && owned.sinkWindow) owned.bank.writeSinks(owned.index, block);
+    const { bank, index, sinkWindow } = owned;
+    for (const [i, block] of blocks.entries()) {
+      bank.writeBlock(index, slotOf(firstBlock + i, sinkWindow), block);
+    }
+    if (part !== null) {
+      bank.writeTail(index, part.block, part.numTokens);
+      owned.numTokens += part.numTokens;
+    }
+    const first = blocks[0] ?? part?.block;
+    if (firstBlock === 0 && sinkWindow && first) bank.writeSinks(index, first);
   }
 
   /** A copy of the frozen block that starts at position `slot * BLOCK_SIZE`. */

@@ -1,16 +1,31 @@
 import { invariant } from '../../shared/assert.ts';
 import type { TenantId, TokenId } from '../../shared/ids.ts';
 import type { FrozenBlock } from './bank.ts';
+import type { KnownColumns, PartOfBlock } from './kv-cache.ts';
 import { BLOCK_SIZE } from './layout.ts';
 
-/** A block's place in the tree of prefixes: what came before it, and its own tokens. */
-type BlockKey = string;
+/**
+ * A place in the tree of prefixes: tokens from the beginning, in whole blocks. A row keeps the one
+ * that it has come to, so that nothing is ever looked up from the beginning.
+ */
+export interface Prefix {
+  /** A multiple of the block size; 0 for the root of a tenant. */
+  readonly numTokens: number;
+  /** What is known behind it. */
+  readonly children: Set<CachedPrefix>;
+}
 
-interface CachedBlock {
-  readonly id: number;
-  /** The block before it, or its tenant. */
-  readonly parent: number | TenantId;
+/** A prefix whose last block is held. */
+interface CachedPrefix extends Prefix {
+  readonly parent: Prefix;
+  readonly tokenIds: Int32Array; // [BLOCK_SIZE], the last block's
   readonly block: FrozenBlock;
+}
+
+/** What can be copied of a prefix. */
+export interface PrefixMatch extends KnownColumns {
+  /** How far its whole blocks go. */
+  readonly prefix: Prefix;
 }
 
 /** Memory of a prefix cache, in bytes. */
@@ -25,115 +40,173 @@ export interface PrefixCacheUsage {
 }
 
 /**
- * What an entry of a map takes beside its key and value, on a 64-bit machine, and the objects of a
+ * What an entry of a set takes beside what is in it, on a 64-bit machine, and the objects of a
  * block.
  */
-const ENTRY_BYTES = 256;
+const ENTRY_BYTES = 384;
 /** The object of one typed array. */
 const ARRAY_BYTES = 128;
 
+/** Fewer tokens than this of a block are read in the time that it takes to copy them. */
+const MIN_PART = 8;
+
 /**
  * Blocks of keys and values that were computed before, by the tokens that lead up to and through
- * them. A sequence that begins like an earlier one of its tenant copies them instead of computing
- * them again.
+ * them: a tree for each tenant, so that one tenant's prompts never make another's faster. A
+ * sequence that begins like an earlier one copies them instead of computing them again.
  *
- * A block is found by its parent and its own 64 tokens, compared in full: a chain as with hashes,
- * without their collisions. Chains begin at the tenant, so one tenant's prompts never make
- * another's faster.
- *
- * When the budget is full the block used longest ago goes. A chain is touched from its end to its
- * begin, so that a block never outlives the one before it.
+ * When the budget is full, the block used longest ago goes, of those on which no other builds: one
+ * on which others build counts as used when its turn comes, so that whatever is held can be
+ * reached.
  */
 export class PrefixCache {
   readonly #maxBlocks: number;
-  readonly #blockByKey = new Map<BlockKey, CachedBlock>(); // used longest ago first
-  #nextId = 0;
+  readonly #rootByTenant = new Map<TenantId, Prefix>();
+  readonly #held = new Set<CachedPrefix>(); // used longest ago first
+  #numEvicted = 0;
 
   constructor({ maxBytes, blockBytes }: { maxBytes: number; blockBytes: number }) {
     this.#maxBlocks = Math.floor(maxBytes / blockBytes);
   }
 
   get numBlocks(): number {
-    return this.#blockByKey.size;
+    return this.#held.size;
+  }
+
+  /** Blocks that had to go for others. */
+  get numEvicted(): number {
+    return this.#numEvicted;
   }
 
   /** What is held, and for what. */
   get usage(): PrefixCacheUsage {
-    const ids = new Set(Array.from(this.#blockByKey.values(), ({ id }) => id));
     let held = 0;
     let needed = 0;
-    for (const [key, { parent, block }] of this.#blockByKey) {
+    for (const { block, tokenIds, parent } of this.#held) {
       const parts = [...block.keys, ...block.values];
       const bytes = parts.reduce((sum, { buffer }) => sum + buffer.byteLength, 0);
-      held += bytes + parts.length * ARRAY_BYTES + key.length + ENTRY_BYTES;
-      // A block goes before the one before it, so a parent that is there can be reached itself.
-      if (typeof parent === 'string' || ids.has(parent)) needed += bytes;
+      held += bytes + tokenIds.byteLength + (parts.length + 1) * ARRAY_BYTES + ENTRY_BYTES;
+      if (this.canAdd(parent)) needed += bytes;
     }
     return { held, needed };
   }
 
-  /** The longest run of cached blocks that `tokenIds` begins with. */
-  match(tenant: TenantId, tokenIds: readonly TokenId[], maxBlocks: number): FrozenBlock[] {
-    const chain = this.#chain(tenant, tokenIds, maxBlocks);
-    this.#touch(chain);
-    return chain.map(([, { block }]) => block);
+  /** Where every sequence of a tenant begins. */
+  rootOf(tenant: TenantId): Prefix {
+    const known = this.#rootByTenant.get(tenant);
+    if (known !== undefined) return known;
+    const root: Prefix = { numTokens: 0, children: new Set() };
+    this.#rootByTenant.set(tenant, root);
+    return root;
   }
 
   /**
-   * Whether the last block of `tokenIds`, a multiple of 64, is still wanted: absent, and its parent
-   * there.
+   * What can be copied of `tokenIds`, the first `maxTokens` of them at most, behind a place that
+   * they begin with.
    */
-  wants(tenant: TenantId, tokenIds: readonly TokenId[]): boolean {
-    const numBlocks = tokenIds.length / BLOCK_SIZE;
-    return this.#maxBlocks > 0 && this.#chain(tenant, tokenIds, numBlocks).length === numBlocks - 1;
-  }
-
-  /** Keeps the last block of `tokenIds`, one that `wants` asked for. */
-  add(tenant: TenantId, tokenIds: readonly TokenId[], block: FrozenBlock): void {
-    invariant(this.wants(tenant, tokenIds), 'a block that the prefix cache does not want');
-    const chain = this.#chain(tenant, tokenIds, tokenIds.length / BLOCK_SIZE);
-    const parent = chain.at(-1)?.[1].id ?? tenant;
-    const key = keyOf(parent, tokenIds, tokenIds.length - BLOCK_SIZE);
-    this.#blockByKey.set(key, { id: this.#nextId, parent, block });
-    this.#nextId += 1;
-    this.#touch(chain);
-    if (this.numBlocks > this.#maxBlocks) this.#evict();
-  }
-
-  #evict(): void {
-    const [oldest] = this.#blockByKey.keys();
-    if (oldest !== undefined) this.#blockByKey.delete(oldest);
-  }
-
-  #chain(
-    tenant: TenantId,
-    tokenIds: readonly TokenId[],
-    maxBlocks: number,
-  ): [BlockKey, CachedBlock][] {
-    const chain: [BlockKey, CachedBlock][] = [];
-    let parent: number | TenantId = tenant;
-    while (chain.length < maxBlocks) {
-      const start = chain.length * BLOCK_SIZE;
-      if (start + BLOCK_SIZE > tokenIds.length) break;
-      const key = keyOf(parent, tokenIds, start);
-      const cached = this.#blockByKey.get(key);
-      if (cached === undefined) break;
-      chain.push([key, cached]);
-      parent = cached.id;
+  match(from: Prefix, tokenIds: readonly TokenId[], maxTokens: number): PrefixMatch {
+    const matched: CachedPrefix[] = [];
+    let part: PartOfBlock | null = null;
+    for (let place = from; place.numTokens < maxTokens; ) {
+      const closest = closestChild(place, tokenIds, maxTokens);
+      if (closest === null) break;
+      const { child, numTokens } = closest;
+      if (numTokens < BLOCK_SIZE) {
+        if (numTokens >= MIN_PART) part = { block: child.block, numTokens };
+        break;
+      }
+      matched.push(child);
+      place = child;
     }
-    return chain;
+    for (const each of matched.toReversed()) this.#touch(each);
+    return { prefix: matched.at(-1) ?? from, blocks: matched.map(({ block }) => block), part };
   }
 
-  /** Makes the chain the one used last, its begin more so than its end. */
-  #touch(chain: readonly [BlockKey, CachedBlock][]): void {
-    for (const [key, cached] of chain.toReversed()) {
-      this.#blockByKey.delete(key);
-      this.#blockByKey.set(key, cached);
+  /** The place that `tokenIds` come to a block behind `parent`, if that is held. */
+  find(parent: Prefix, tokenIds: readonly TokenId[]): Prefix | null {
+    const closest = closestChild(parent, tokenIds, parent.numTokens + BLOCK_SIZE);
+    if (closest === null || closest.numTokens < BLOCK_SIZE) return null;
+    this.#touch(closest.child);
+    return closest.child;
+  }
+
+  /** Whether a block behind `parent` could be found again. */
+  canAdd(parent: Prefix): boolean {
+    return this.#maxBlocks > 0 && (!isCached(parent) || this.#held.has(parent));
+  }
+
+  /**
+   * Keeps the block of `tokenIds` behind `parent`, which `find` does not know.
+   *
+   * @returns its place, `null` where there is room for no more than what is before it
+   */
+  add(parent: Prefix, tokenIds: readonly TokenId[], block: FrozenBlock): Prefix | null {
+    invariant(this.canAdd(parent), 'a block behind one that is gone');
+    if (isCached(parent)) this.#touch(parent);
+    if (this.numBlocks >= this.#maxBlocks && !this.#evict(parent)) return null;
+    const { numTokens } = parent;
+    const added: CachedPrefix = {
+      parent,
+      numTokens: numTokens + BLOCK_SIZE,
+      children: new Set(),
+      tokenIds: Int32Array.from(tokenIds.slice(numTokens, numTokens + BLOCK_SIZE)),
+      block,
+    };
+    parent.children.add(added);
+    this.#held.add(added);
+    return added;
+  }
+
+  /** @returns whether there was a block that could go, other than the last of `kept` */
+  #evict(kept: Prefix): boolean {
+    let numLeft = this.numBlocks;
+    for (const each of this.#held) {
+      if (numLeft === 0) return false;
+      numLeft -= 1;
+      if (each.children.size === 0 && each !== kept) {
+        this.#held.delete(each);
+        each.parent.children.delete(each);
+        this.#numEvicted += 1;
+        return true;
+      }
+      this.#touch(each);
     }
+    return false;
+  }
+
+  /** Makes it the one used last. */
+  #touch(prefix: CachedPrefix): void {
+    this.#held.delete(prefix);
+    this.#held.add(prefix);
   }
 }
 
-/** The first block's parent is its tenant: a name in quotes, which no number is. */
-function keyOf(parent: number | TenantId, tokenIds: readonly TokenId[], start: number): BlockKey {
-  return `${JSON.stringify(parent)} ${tokenIds.slice(start, start + BLOCK_SIZE).join(' ')}`;
+function isCached(prefix: Prefix): prefix is CachedPrefix {
+  return 'block' in prefix;
+}
+
+/**
+ * What is held behind `place` and has most tokens in common with `tokenIds`, as far as these count.
+ *
+ * @returns `null` where nothing has any
+ */
+function closestChild(
+  place: Prefix,
+  tokenIds: readonly TokenId[],
+  end: number,
+): { readonly child: CachedPrefix; readonly numTokens: number } | null {
+  const maxTokens = Math.min(BLOCK_SIZE, tokenIds.length - place.numTokens, end - place.numTokens);
+  let closest: { child: CachedPrefix; numTokens: number } | null = null;
+  for (const child of place.children) {
+    let numTokens = 0;
+    while (
+      numTokens < maxTokens &&
+      child.tokenIds[numTokens] === tokenIds[place.numTokens + numTokens]
+    ) {
+      numTokens += 1;
+    }
+    if (numTokens > (closest?.numTokens ?? 0)) closest = { child, numTokens };
+    if (numTokens === BLOCK_SIZE) break;
+  }
+  return closest;
 }

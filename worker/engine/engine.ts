@@ -11,6 +11,7 @@ import type { ModelRunner } from '../model/runner.ts';
 import { buildBatches, callLayout, type RowRead } from './batch.ts';
 import { Generation, type GenerationContext, type GenerationFault } from './generation.ts';
 import { faultOf } from './job-fault.ts';
+import { PrefixSharing } from './prefix-sharing.ts';
 import { Scheduler, type SchedulerLimits } from './scheduler.ts';
 import type { Sequence } from './sequence.ts';
 import type { Speculator } from './speculator.ts';
@@ -48,6 +49,7 @@ export class Engine {
   readonly #speculator: Speculator | null;
   readonly #cache: KvCache;
   readonly #prefixes: PrefixCache;
+  readonly #sharing: PrefixSharing;
   readonly #scheduler: Scheduler;
   readonly #selector: TokenSelector;
   readonly #generationById = new Map<RequestId, Generation>();
@@ -65,9 +67,10 @@ export class Engine {
       maxBytes: prefixCacheBytes,
       blockBytes: BLOCK_SIZE * bytesPerToken(runner.shape),
     });
+    this.#sharing = new PrefixSharing(this.#cache, this.#prefixes);
     this.#scheduler = new Scheduler(limits, this.#cache, {
-      onRow: (sequence) => this.#restore(sequence),
       onRowLost: (sequence) => this.#suspend(sequence),
+      isReadBy: (sequence, others) => this.#sharing.isReadBy(sequence, others),
     });
     this.#selector = new TokenSelector(runner.shape.vocabSize, context.describe);
   }
@@ -123,6 +126,7 @@ export class Engine {
   async step(): Promise<void> {
     const startMs = this.#context.now();
     this.#scheduler.admit(startMs);
+    this.#share();
     await this.#propose();
     const reads = this.#scheduler.schedule().map((chunk) => this.#toRead(chunk));
     const isDecode = reads.every(({ chunk }) => chunk.sequence.isDecoding);
@@ -181,7 +185,7 @@ export class Engine {
       return;
     }
     this.#cache.append(sequence.row, output.numKept, newTokens);
-    if (output.numKept > 0) this.#remember(sequence, sequence.row);
+    if (output.numKept > 0) this.#sharing.remember(sequence);
     generation.add(output);
     this.#attending?.settle(output);
     if (sequence.finishReason !== null) this.#remove(sequence);
@@ -194,6 +198,14 @@ export class Engine {
     this.#cache.clear(row);
     this.#generationById.get(sequence.requestId)?.addRowLost(sequence);
     this.#speculator?.suspend(sequence);
+  }
+
+  /** Copies to those that read their prompts what was read before, in the last step for others. */
+  #share(): void {
+    const { running } = this.#scheduler;
+    for (const sequence of running) {
+      if (!sequence.isDecoding) this.#sharing.extend(sequence, running);
+    }
   }
 
   /** Drafts for the sequences that are about to read one token, in the room that prompts leave. */
@@ -231,33 +243,6 @@ export class Engine {
   #remove(sequence: Sequence): void {
     this.#speculator?.remove(sequence);
     this.#scheduler.remove(sequence);
-  }
-
-  /**
-   * Copies the blocks that a sequence begins with and that were computed before; one token stays to
-   * be read.
-   */
-  #restore(sequence: Sequence): void {
-    const { row, tokenIds, context } = sequence;
-    const { tenant, wantsPromptLogprobs } = sequence.options;
-    if (row === null) return;
-    const wantsAll = wantsPromptLogprobs && sequence.numOutputTokens === 0;
-    const numShared = Math.min(tokenIds.length - 1, context.numDenseTokens);
-    const maxBlocks = wantsAll ? 0 : Math.floor(numShared / BLOCK_SIZE);
-    const blocks = this.#prefixes.match(tenant, tokenIds, maxBlocks);
-    for (const block of blocks) this.#cache.appendBlock(row, block);
-    sequence.numCachedTokens ??= Math.min(row.numTokens, sequence.numPromptTokens);
-  }
-
-  /** Keeps a block that has just been frozen for those who begin alike. */
-  #remember({ options, tokenIds, context }: Sequence, row: CacheRow): void {
-    if (row.numTokens === 0 || row.numTokens % BLOCK_SIZE > 0) return;
-    // What slid away has a part in later ones, and a context that was begun anew is nobody else's.
-    if (row.numTokens > context.numDenseTokens || context.numForgotten > 0) return;
-    const prefix = tokenIds.slice(0, row.numTokens);
-    if (!this.#prefixes.wants(options.tenant, prefix)) return;
-    const block = this.#cache.readBlock(row, row.numTokens / BLOCK_SIZE - 1);
-    this.#prefixes.add(options.tenant, prefix, block);
   }
 }
 

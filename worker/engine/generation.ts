@@ -249,7 +249,7 @@ export class Generation {
     const tally = this.#tally;
     return {
       promptTokens: sum(this.#job.prompts.map(({ length }) => length)),
-      cachedTokens: sum(firstChoices.map(({ numCachedTokens }) => numCachedTokens ?? 0)),
+      cachedTokens: sum(firstChoices.map(({ numCachedTokens }) => numCachedTokens)),
       completionTokens: sum(this.sequences.map(({ numOutputTokens }) => numOutputTokens)),
       acceptedPredictionTokens: tally.numAccepted,
       rejectedPredictionTokens: tally.numDrafted - tally.numAccepted,

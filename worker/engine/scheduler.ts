@@ -16,12 +16,12 @@ export interface SchedulerLimits {
   readonly quantumTokens?: number;
 }
 
-/** What is to be done beside when rows change hands. */
+/** What else is to be done when a row is lost, and known when a step is planned. */
 export interface RowListener {
-  /** The sequence has got an empty row: fill it with what is known of it. */
-  onRow(sequence: Sequence): void;
   /** The sequence has lost its row before its end, and will have another. */
   onRowLost(sequence: Sequence): void;
+  /** Whether what it would read next can be copied once the others have read. */
+  isReadBy(sequence: Sequence, others: readonly Sequence[]): boolean;
 }
 
 /** Long enough that reading it all again, which a new row may take, is small beside it. */
@@ -120,7 +120,6 @@ export class Scheduler {
       if (giver !== null) this.#suspend(giver);
       sequence.row = this.#cache.open(sequence.context.sinkWindow);
       this.#running.push(sequence);
-      this.#listener.onRow(sequence);
     }
     if (this.#running.some(isInteractive)) this.#lastInteractiveMs = nowMs;
     this.#isBusy = nowMs - this.#lastInteractiveMs <= QUIET_MS;
@@ -138,12 +137,18 @@ export class Scheduler {
     for (const sequence of byUrgency) {
       const room = isBounded(sequence) ? Math.min(budget, besideBudget) : budget;
       const numTokens = Math.min(sequence.numPendingTokens, sequence.roomInChunk, room);
-      if (numTokens === 0) continue;
+      if (numTokens === 0 || this.#isReadFor(sequence, chunks)) continue;
       chunks.push({ sequence, numTokens });
       budget -= numTokens;
       if (isBounded(sequence)) besideBudget -= numTokens;
     }
     return chunks;
+  }
+
+  #isReadFor(sequence: Sequence, chunks: readonly Chunk[]): boolean {
+    if (sequence.isDecoding) return false;
+    const others = chunks.map((chunk) => chunk.sequence);
+    return this.#listener.isReadBy(sequence, others);
   }
 
   /** Lets a sequence go, wherever it is; its row is free for the next. */
@@ -188,7 +193,7 @@ export class Scheduler {
     if (sequence.row === null) return;
     this.#running.splice(this.#running.indexOf(sequence), 1);
     this.#cache.release(sequence.row);
-    sequence.row = null;
+    sequence.leaveRow();
   }
 }
 

@@ -64,10 +64,10 @@ export class Sequence {
   /** Its place in the cache while it runs. */
   row: CacheRow | null = null;
   finishReason: FinishReason | null = null;
-  /**
-   * Leading tokens whose keys and values came from the prefix cache; `null` before it had a row.
-   */
-  numCachedTokens: number | null = null;
+  /** Prompt tokens whose keys and values were copied from others. */
+  numCachedTokens = 0;
+  /** Leading tokens that were in a row of its own before it lost that. */
+  #numOnceComputed = 0;
   /** Output tokens it had when its turn in a row began. */
   turnStart: number;
   /** With which no token that ends it is ever drawn. */
@@ -165,6 +165,18 @@ export class Sequence {
   forgoDrafts(): void {
     this.dropDraft();
     this.canSpeculate = false;
+  }
+
+  /** Gives its row away; what was computed there may be copied back and is none of others. */
+  leaveRow(): void {
+    this.#numOnceComputed = Math.max(this.#numOnceComputed, this.numComputedTokens);
+    this.row = null;
+  }
+
+  /** Takes note that the tokens from `start` to `end` were copied into its row. */
+  addCopied(start: number, end: number): void {
+    const first = Math.max(start, this.#numOnceComputed);
+    this.numCachedTokens += Math.max(0, Math.min(end, this.numPromptTokens) - first);
   }
 
   /** Adds a token that the target chose. */

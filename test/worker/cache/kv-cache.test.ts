@@ -56,7 +56,18 @@ class Pair {
   copyBlock(to: CacheRow, from: CacheRow, slot: number): void {
     const block = this.cache.readBlock(from, slot);
     const tokens = this.tokensByRow.get(from)!.slice(slot * BLOCK_SIZE, (slot + 1) * BLOCK_SIZE);
-    this.cache.appendBlock(to, block);
+    this.cache.appendKnown(to, { blocks: [block], part: null });
+    this.tokensByRow.get(to)!.push(...tokens);
+  }
+
+  /** Copies so many tokens of one row, from its beginning, behind the blocks of another. */
+  copyStart(to: CacheRow, from: CacheRow, count: number): void {
+    const numBlocks = Math.floor(count / BLOCK_SIZE);
+    const numTokens = count % BLOCK_SIZE;
+    const blocks = Array.from({ length: numBlocks }, (_, i) => this.cache.readBlock(from, i));
+    const block = numTokens > 0 ? this.cache.readBlock(from, numBlocks) : null;
+    const tokens = this.tokensByRow.get(from)!.slice(0, count);
+    this.cache.appendKnown(to, { blocks, part: block && { block, numTokens } });
     this.tokensByRow.get(to)!.push(...tokens);
   }
 
@@ -106,7 +117,9 @@ function operate(pair: Pair, rng: Rng, { maxRows, maxTokens }: Limits): void {
   } else if (kind < 0.32) {
     const donor = pickFrom(rng, rows);
     const slot = integerFrom(rng, 0, Math.floor(donor.numTokens / BLOCK_SIZE) + 1) - 1;
-    if (slot >= 0 && room === BLOCK_SIZE) pair.copyBlock(row, donor, slot);
+    if (slot < 0 || room < BLOCK_SIZE) return;
+    if (rng() < 0.5) pair.copyBlock(row, donor, slot);
+    else pair.copyStart(row, donor, integerFrom(rng, 1, (slot + 1) * BLOCK_SIZE + 1));
   } else if (kind < 0.4) {
     pair.append(row, integerFrom(rng, 1, room + 1));
     const least = Math.floor((row.numTokens - 1) / BLOCK_SIZE) * BLOCK_SIZE;
@@ -240,7 +253,8 @@ describe('KvCache', () => {
     pair.fill(row, 64);
     const block = cache.readBlock(row, 0);
     pair.fill(row, 65);
-    expect(() => cache.appendBlock(row, block)).toThrow(InvariantError);
+    const known = { blocks: [block], part: null };
+    expect(() => cache.appendKnown(row, known)).toThrow(InvariantError);
     pair.release(row);
     expect(() => cache.release(row)).toThrow('a row that was released');
   });

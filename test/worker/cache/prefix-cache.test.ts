@@ -3,7 +3,7 @@ import { InvariantError } from '../../../shared/assert.ts';
 import { type TenantId, toTenantId } from '../../../shared/ids.ts';
 import type { FrozenBlock } from '../../../worker/cache/bank.ts';
 import { BLOCK_SIZE } from '../../../worker/cache/layout.ts';
-import { PrefixCache } from '../../../worker/cache/prefix-cache.ts';
+import { type Prefix, PrefixCache } from '../../../worker/cache/prefix-cache.ts';
 import { integerFrom, pickFrom, seededRng } from '../../support/random.ts';
 
 const [alice, bob] = [toTenantId('alice'), toTenantId('bob')];
@@ -21,20 +21,20 @@ function blockOf(letters: string): FrozenBlock {
   return block;
 }
 
-/** Adds every block of the tokens that the cache wants. */
+/** Adds every block of the tokens that is not known. */
 function remember(cache: PrefixCache, tenant: TenantId, letters: string): void {
-  for (let end = 1; end <= letters.length; end += 1) {
-    const tokenIds = tokensOf(letters.slice(0, end));
-    if (!cache.wants(tenant, tokenIds)) continue;
-    cache.add(tenant, tokenIds, blockOf(`${tenant} ${letters.slice(0, end)}`));
+  const tokenIds = tokensOf(letters);
+  let place: Prefix | null = cache.rootOf(tenant);
+  for (let end = 1; end <= letters.length && place !== null && cache.canAdd(place); end += 1) {
+    const block = blockOf(`${tenant} ${letters.slice(0, end)}`);
+    place = cache.find(place, tokenIds) ?? cache.add(place, tokenIds, block);
   }
 }
 
 /** Prefixes whose blocks the cache gives. */
 function matchOf(cache: PrefixCache, tenant: TenantId, letters: string, maxBlocks = 99): string[] {
-  return cache
-    .match(tenant, tokensOf(letters), maxBlocks)
-    .map((block) => letterByBlock.get(block)!.split(' ')[1]!);
+  const { blocks } = cache.match(cache.rootOf(tenant), tokensOf(letters), maxBlocks * BLOCK_SIZE);
+  return blocks.map((block) => letterByBlock.get(block)!.split(' ')[1]!);
 }
 
 function cacheOf(maxBlocks: number): PrefixCache {
@@ -50,7 +50,38 @@ describe('PrefixCache', () => {
     expect(matchOf(cache, alice, 'abx')).toEqual(['a', 'ab']);
     expect(matchOf(cache, alice, 'bc')).toEqual([]);
     expect(matchOf(cache, alice, 'abc', 2)).toEqual(['a', 'ab']);
-    expect(cache.match(alice, tokensOf('ab').slice(0, -1), 9)).toHaveLength(1);
+  });
+
+  it('gives the beginning of a block that goes on otherwise, or is not wanted whole', () => {
+    const cache = cacheOf(10);
+    remember(cache, alice, 'ab');
+    remember(cache, alice, 'ac');
+    const partOf = (tokenIds: readonly number[], maxTokens = 999) => {
+      const { blocks, part } = cache.match(cache.rootOf(alice), tokenIds, maxTokens);
+      const name = part && letterByBlock.get(part.block)?.split(' ')[1];
+      return `${blocks.length} and ${part?.numTokens ?? 0} of ${name}`;
+    };
+    const [ab, ac] = [tokensOf('ab'), tokensOf('ac')];
+
+    expect(partOf(ab)).toBe('2 and 0 of null');
+    expect(partOf(ab.slice(0, -1))).toBe('1 and 63 of ab');
+    expect(partOf(ab, 127)).toBe('1 and 63 of ab');
+    expect(partOf([...ac.slice(0, 100), 1, 2])).toBe('1 and 36 of ac');
+    expect(partOf([...ac.slice(0, 71), 1, 2])).toBe('1 and 0 of null'); // not worth it
+    expect(partOf([...ab.slice(0, 20), 1, 2])).toBe('0 and 20 of a');
+    expect(partOf([1, 2])).toBe('0 and 0 of null');
+  });
+
+  it('goes on from a place as from the beginning', () => {
+    const cache = cacheOf(10);
+    remember(cache, alice, 'abc');
+    const tokenIds = tokensOf('abcd');
+    const first = cache.match(cache.rootOf(alice), tokenIds, BLOCK_SIZE);
+    const rest = cache.match(first.prefix, tokenIds, 999);
+
+    expect([first.prefix.numTokens, rest.prefix.numTokens]).toEqual([64, 192]);
+    const names = [...first.blocks, ...rest.blocks].map((block) => letterByBlock.get(block));
+    expect(names).toEqual(['alice a', 'alice ab', 'alice abc']);
   });
 
   it('tells the same tokens behind others apart', () => {
@@ -68,14 +99,22 @@ describe('PrefixCache', () => {
     expect(matchOf(cache, toTenantId('0'), 'b')).toEqual([]); // no tenant is a block's number
   });
 
-  it('wants what it does not have, behind what it has', () => {
-    const cache = cacheOf(10);
-    expect(cache.wants(alice, tokensOf('ab'))).toBe(false);
+  it('keeps nothing behind what is gone, and nothing at all where there is no room', () => {
+    const cache = cacheOf(2);
     remember(cache, alice, 'a');
-    expect(cache.wants(alice, tokensOf('ab'))).toBe(true);
-    expect(cache.wants(alice, tokensOf('a'))).toBe(false);
-    expect(() => cache.add(alice, tokensOf('a'), blockOf('a'))).toThrow(InvariantError);
-    expect(cacheOf(0).wants(alice, tokensOf('a'))).toBe(false);
+    const place = cache.find(cache.rootOf(alice), tokensOf('a'))!;
+    expect(cache.find(place, tokensOf('ab'))).toBeNull();
+    remember(cache, bob, 'xy');
+    expect(cache.canAdd(place)).toBe(false);
+    expect(() => cache.add(place, tokensOf('ab'), blockOf('ab'))).toThrow(InvariantError);
+    expect(cacheOf(0).canAdd(cache.rootOf(alice))).toBe(false);
+  });
+
+  it('lets nothing go for the end of a chain that fills it alone', () => {
+    const cache = cacheOf(2);
+    remember(cache, alice, 'abc');
+    expect(matchOf(cache, alice, 'abc')).toEqual(['a', 'ab']);
+    expect(cache.numEvicted).toBe(0);
   });
 
   it('lets the block go that was used longest ago, the end of a chain before its begin', () => {
@@ -92,12 +131,12 @@ describe('PrefixCache', () => {
   it('tells what it holds, nearly all of it blocks that can still be found', () => {
     const floats = 64 * 64;
     const cache = new PrefixCache({ maxBytes: 5 * floats * 8, blockBytes: floats * 8 });
-    const tokens = Array.from({ length: 40 * 64 }, (_, i) => i);
+    const part = () => [new Float32Array(floats)];
     for (let chain = 0; chain < 4; chain += 1) {
-      for (let end = 64; end <= 3 * 64; end += 64) {
-        const prefix = [chain, ...tokens.slice(1, end)];
-        const part = () => [new Float32Array(floats)];
-        if (cache.wants(alice, prefix)) cache.add(alice, prefix, { keys: part(), values: part() });
+      const tokenIds = Array.from({ length: 3 * BLOCK_SIZE }, (_, i) => (i === 0 ? chain : i));
+      let place: Prefix | null = cache.rootOf(alice);
+      for (let block = 0; block < 3 && place !== null; block += 1) {
+        place = cache.add(place, tokenIds, { keys: part(), values: part() });
       }
     }
 
@@ -117,7 +156,7 @@ describe('PrefixCache', () => {
         pickFrom(rng, ['a', 'b', 'c']),
       ).join('');
       if (rng() < 0.5) remember(cache, tenant, letters);
-      const blocks = cache.match(tenant, tokensOf(letters), 99);
+      const { blocks } = cache.match(cache.rootOf(tenant), tokensOf(letters), 999);
 
       expect(cache.numBlocks).toBeLessThanOrEqual(12);
       expect(blocks.map((block) => letterByBlock.get(block))).toEqual(

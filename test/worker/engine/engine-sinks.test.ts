@@ -132,6 +132,19 @@ describe('Engine under sinks', () => {
     expect(driver.engine.isIdle).toBe(true);
   });
 
+  it('copies no more of a prompt that was read without a window than its first tokens see', async () => {
+    const prompts = [words(400, 4)];
+    const driver = new EngineDriver({ prefixCacheBytes: 1e7 });
+    driver.start(slidingJob({ prompts, contextPolicy: { type: 'stop' }, maxTokens: 1 }));
+    await driver.finish();
+    const job = slidingJob({ prompts, contextPolicy: sinks(4, 90) });
+    driver.start(job);
+    await driver.finish();
+
+    expect(foldChoices(driver.eventsOf(job), 1)[0]).toEqual(await alone(job));
+    expect(driver.eventsOf(job).at(-1)).toMatchObject({ usage: { cachedTokens: 94 } });
+  });
+
   it('ends at a stop string', async () => {
     const long = await alone(slidingJob({ maxTokens: 600, prompts: [words(9)] }));
     const stop = long.text.slice(-6);

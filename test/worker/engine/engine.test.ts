@@ -149,6 +149,7 @@ describe('Engine', () => {
       { prompts: [[...prompt.slice(0, 100), 5, 6]] },
       { prompts: [prompt] },
       { prompts: [prompt.slice(0, 128)] }, // whole blocks, of which the last token has to be read
+      { prompts: [[...prompt.slice(0, 69), 5, 6]] }, // too little of the second to be worth it
       { prompts: [prompt], ...echo }, // whose logits are all wanted
     ];
     const cached: number[] = [];
@@ -160,7 +161,7 @@ describe('Engine', () => {
       const last = driver.eventsOf(job).at(-1);
       if (last?.type === 'end') cached.push(last.usage.cachedTokens);
     }
-    expect(cached).toEqual([0, 64, 128, 64, 0]);
+    expect(cached).toEqual([0, 100, 128, 127, 64, 0]);
   });
 
   it('computes the prompt of another tenant as if nobody had sent it', async () => {

@@ -24,7 +24,10 @@ class Steps {
     this.scheduler = new Scheduler(
       { maxSequences, maxBatchedTokens, quantumTokens: 3 },
       this.#cache,
-      { onRow: () => {}, onRowLost: (sequence) => this.lost.push(this.names.of(sequence)) },
+      {
+        onRowLost: (sequence) => this.lost.push(this.names.of(sequence)),
+        isReadBy: () => false,
+      },
     );
   }
 

@@ -16,7 +16,7 @@ beforeEach(() => {
 
 function schedulerOf(maxBatchedTokens: number, maxSequences = 2) {
   const cache = new KvCache(shape, maxSequences);
-  const listener = { onRow: () => {}, onRowLost: () => {} };
+  const listener = { onRowLost: () => {}, isReadBy: () => false };
   return { cache, scheduler: new Scheduler({ maxSequences, maxBatchedTokens }, cache, listener) };
 }
 
@@ -117,22 +117,22 @@ describe('Scheduler', () => {
     expect(parts.scheduler.sequencesOf(a.requestId)).toEqual([a]);
   });
 
-  it('fills a new row with what is known of its sequence before it plans', () => {
-    const cache = new KvCache(shape, 1);
-    const restored: Sequence[] = [];
-    const scheduler = new Scheduler({ maxSequences: 1, maxBatchedTokens: 99 }, cache, {
-      onRow: (sequence) => {
-        restored.push(sequence);
-        const call = { numNewTokens: 2, row: 0, numRows: 1 };
-        cache.append(sequence.row!, 2, newTokensOf(shape, [1, 2], call));
-      },
+  it('leaves to others what one of them reads, until the prompt is read', () => {
+    const cache = new KvCache(shape, 3);
+    const listener = {
       onRowLost: () => {},
-    });
-    scheduler.add(names.sequence(10, 'a'));
-
-    scheduler.admit(0);
-    expect(scheduler.schedule()).toMatchObject([{ numTokens: 8 }]);
-    expect(restored).toHaveLength(1);
+      isReadBy: (sequence: Sequence, others: readonly Sequence[]) =>
+        names.of(sequence) === 'follower' && others.some((other) => names.of(other) === 'leader'),
+    };
+    const limits = { maxSequences: 3, maxBatchedTokens: 9 };
+    const parts = { cache, scheduler: new Scheduler(limits, cache, listener) };
+    for (const name of ['leader', 'follower', 'other']) {
+      parts.scheduler.add(names.sequence(5, name));
+    }
+    expect(step(parts)).toBe('leader 5, other 4');
+    parts.scheduler.remove(parts.scheduler.running[0]!);
+    expect(step(parts)).toBe('other 1, follower 5');
+    expect(step(parts)).toBe('follower 1, other 1');
   });
 
   it('keeps to its limits and forgets nobody over 2,000 random steps', () => {
