@@ -78,6 +78,7 @@ export async function run({
     }),
     notes: [
       `${numRequests} requests of each kind in turns, ${SHARED_PART * 100} % of the context shared, ${OWN_TOKENS} tokens of their own, one at a time through the engine`,
+      'the first answers were so long that the block in which the shared part ends is known, too',
       'waste is what the prefix cache holds beyond the keys and values of blocks that can still be found; a sequence in a row has a copy of its own',
     ],
   };
@@ -100,8 +101,8 @@ async function measure(
     own += 1;
     return [...prompt, ...Array.from({ length: OWN_TOKENS }, (_, i) => (own * 31 + i) % vocabSize)];
   };
-  await first(withOwn(shared));
-  await first(withOwn(shared));
+  // Their answers fill the block in which the shared part ends, as answers do.
+  for (let i = 0; i < 2; i += 1) await harness.decode([withOwn(shared)], BLOCK_SIZE, mine);
   for (let i = 0; i < numRequests; i += 1) {
     // Another first token makes all blocks behind it others.
     times.miss.push(await first(withOwn([(i + 3) % vocabSize, i % 97, ...shared.slice(2)])));
@@ -116,12 +117,11 @@ function tableOf(measured: readonly Measured[]): Table {
   const kinds = ['miss', 'hit', 'foreign'] as const;
   return {
     title: 'Milliseconds to the first token',
-    columns: ['model', 'shared tokens', 'of these in blocks', 'request', 'median', 'p10', 'p90'],
+    columns: ['model', 'shared tokens', 'request', 'median', 'p10', 'p90'],
     rows: measured.flatMap(({ label, times, numShared }) =>
       kinds.map((kind) => [
         label,
         numShared,
-        numShared - (numShared % BLOCK_SIZE),
         kind === 'foreign' ? "another tenant's" : kind,
         median(times[kind]),
         quantile(times[kind], 0.1),

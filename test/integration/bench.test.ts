@@ -84,6 +84,16 @@ describe('npm run bench', () => {
     for (const { value } of targets) expect(Math.abs(value ?? Infinity)).toBeLessThan(0.2);
   });
 
+  it('times the first token of a known prompt, an unknown one and one known to others', async () => {
+    const { targets, tables } = await bench('prefix', '--quick');
+
+    expect(tables[0]?.rows.map((row) => row[2])).toEqual(['miss', 'hit', "another tenant's"]);
+    const [hit, foreign, waste] = targets.map(({ value }) => value);
+    expect(hit).toBeLessThan(0.5); // 0.06 on a quiet machine
+    expect(foreign).toBeGreaterThan(0.5);
+    expect(waste).toBeLessThan(0.04);
+  });
+
   it('reads a text without end behind sinks', async () => {
     const { targets, tables } = await bench('endless', '--quick');
 
