@@ -196,7 +196,6 @@ export class Engine {
   #renew(sequence: Sequence, row: CacheRow): void {
     sequence.context.renew();
     this.#cache.clear(row);
-    this.#generationById.get(sequence.requestId)?.addRowLost(sequence);
     this.#speculator?.suspend(sequence);
   }
 
