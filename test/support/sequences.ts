@@ -13,6 +13,7 @@ export function sequenceOf(numPromptTokens: number, options: Partial<SequenceOpt
     priority: 1000,
     class: 'interactive',
     isUnbounded: false,
+    isStream: true,
     promptTokenIds: Array<number>(numPromptTokens).fill(3),
     publishedTokenIds: [],
     numTrimmed: 0,

@@ -66,6 +66,7 @@ export class Generation {
       priority: this.#job.priority,
       class: isUnbounded(this.#job) ? 'batch' : (this.#job.class ?? 'interactive'),
       isUnbounded: isUnbounded(this.#job),
+      isStream: this.#job.class !== 'batch',
       promptTokenIds,
       publishedTokenIds: published.tokenIds,
       numTrimmed: published.numTrimmed ?? 0,

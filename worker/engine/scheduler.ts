@@ -35,7 +35,7 @@ const BATCH_INTERVAL = 8;
 /**
  * Until there was no interactive sequence for so long, one of class `batch` takes part in a step,
  * with so many tokens: the next one to come waits for the end of a step, which is to be short.
- * Those without bound are streams that somebody reads: they take part as others do.
+ * Streams without bound are read by somebody: they take part as others do.
  */
 const QUIET_MS = 2000;
 const TOKENS_BESIDE = 8;
@@ -51,8 +51,9 @@ const TOKENS_BESIDE = 8;
  * Sequences of class `batch` give way to interactive ones: the newest of them loses its row in the
  * step in which an interactive one lacks it, all of them sit out most steps in which an interactive
  * prompt is read, and one at most takes part in the others as long as interactive ones come and go.
- * A sequence without bound belongs to that class, and gives its row to others of it by turns. What
- * lost its row keeps its tokens, and reads them again like a prompt.
+ * A sequence without bound belongs to that class, and gives its row to others of it by turns; while
+ * it has one it takes part as interactive ones do, unless it is the line of a batch. What lost its
+ * row keeps its tokens, and reads them again like a prompt.
  */
 export class Scheduler {
   readonly #limits: SchedulerLimits;
@@ -84,8 +85,8 @@ export class Scheduler {
   get active(): readonly Sequence[] {
     if (!this.#isBusy) return this.#running;
     const beside = this.#numStepsSatOut > 0 ? null : this.#beside();
-    const isStream = (each: Sequence) => each.options.isUnbounded && this.#numStepsSatOut === 0;
-    return this.#running.filter((each) => isInteractive(each) || isStream(each) || each === beside);
+    const isRead = (each: Sequence) => !isLine(each) && this.#numStepsSatOut === 0;
+    return this.#running.filter((each) => isInteractive(each) || isRead(each) || each === beside);
   }
 
   /**
@@ -94,7 +95,7 @@ export class Scheduler {
    * all weights be read twice.
    */
   #beside(): Sequence | null {
-    const batch = this.#running.filter(isBounded);
+    const batch = this.#running.filter(isLine);
     const interactive = this.#running.filter(isInteractive);
     const isNear = (each: Sequence) => interactive.some((other) => areNeighbours(each, other));
     const isFree = interactive.length === 0 || this.#numSteps % BATCH_INTERVAL === 0;
@@ -135,12 +136,12 @@ export class Scheduler {
     const chunks: Chunk[] = [];
     const byUrgency = this.active.toSorted((a, b) => urgencyOf(a) - urgencyOf(b));
     for (const sequence of byUrgency) {
-      const room = isBounded(sequence) ? Math.min(budget, besideBudget) : budget;
+      const room = isLine(sequence) ? Math.min(budget, besideBudget) : budget;
       const numTokens = Math.min(sequence.numPendingTokens, sequence.roomInChunk, room);
       if (numTokens === 0 || this.#isReadFor(sequence, chunks)) continue;
       chunks.push({ sequence, numTokens });
       budget -= numTokens;
-      if (isBounded(sequence)) besideBudget -= numTokens;
+      if (isLine(sequence)) besideBudget -= numTokens;
     }
     return chunks;
   }
@@ -201,9 +202,9 @@ function isInteractive({ options }: Sequence): boolean {
   return options.class === 'interactive';
 }
 
-/** Of class `batch` for its own sake. */
-function isBounded({ options }: Sequence): boolean {
-  return options.class === 'batch' && !options.isUnbounded;
+/** Of class `batch` for its own sake, and not for want of a bound. */
+function isLine({ options }: Sequence): boolean {
+  return options.class === 'batch' && !options.isStream;
 }
 
 function areNeighbours({ row }: Sequence, { row: other }: Sequence): boolean {

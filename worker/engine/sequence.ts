@@ -20,6 +20,8 @@ export interface SequenceOptions {
   readonly class: JobClass;
   /** Whether it gives its row to others by turns, since it may never end. */
   readonly isUnbounded: boolean;
+  /** Whether somebody may read it as it grows: not the lines of a batch, which sit steps out. */
+  readonly isStream: boolean;
   readonly promptTokenIds: readonly TokenId[];
   /** Output tokens that an earlier claim of the request has published. */
   readonly publishedTokenIds: readonly TokenId[];

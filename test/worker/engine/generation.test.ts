@@ -34,6 +34,11 @@ function outputOf(sequence: Sequence, fields: Partial<StepOutput> = {}): StepOut
   };
 }
 
+const endless: Partial<Job> = {
+  maxTokens: 8193,
+  contextPolicy: { type: 'sinks', sinkTokens: 4, windowTokens: 20 },
+};
+
 function logprobsOf(id: number) {
   return { id, ...describeTinyToken(id), logprob: -1, top: [] };
 }
@@ -50,6 +55,22 @@ describe('Generation', () => {
     const seeds = [1, choiceSeed(1, 1)];
     expect(sequences.map(({ options }) => options.sampling.seed)).toEqual([...seeds, ...seeds]);
     expect(sequences.map(({ options }) => options.choice)).toEqual([0, 1, 2, 3]);
+  });
+
+  it.each<[Partial<Job>, object]>([
+    [{}, { class: 'interactive', isUnbounded: false, isStream: true }],
+    [{ class: 'batch' }, { class: 'batch', isUnbounded: false, isStream: false }],
+    [endless, { class: 'batch', isUnbounded: true, isStream: true }],
+    [
+      { ...endless, class: 'batch' },
+      { class: 'batch', isUnbounded: true, isStream: false },
+    ],
+    [
+      { ...endless, maxTokens: 8192 },
+      { class: 'interactive', isUnbounded: false, isStream: true },
+    ],
+  ])('gives way as the job wants it: %j', (fields, expected) => {
+    expect(generationOf(fields).sequences[0]!.options).toMatchObject(expected);
   });
 
   it.each([

@@ -7,8 +7,9 @@ import { integerFrom, pickFrom, seededRng } from '../../support/random.ts';
 import { Names } from '../../support/sequences.ts';
 
 const shape = { numLayers: 1, numKvHeads: 1, headDim: 1 };
-const batch = { class: 'batch' } as const;
+const batch = { class: 'batch', isStream: false } as const;
 const unbounded = { class: 'batch', isUnbounded: true } as const;
+const unboundedLine = { ...batch, isUnbounded: true } as const;
 
 /**
  * A scheduler with a turn of three tokens, whose steps give every sequence that was read a token.
@@ -111,6 +112,15 @@ describe('sequences of class batch beside interactive ones', () => {
     expect(steps.step(3000)).toBe('long 1, later 60');
   });
 
+  it('take part in turn without bound as well, if nobody reads them', () => {
+    for (const sequence of steps.scheduler.running.slice()) steps.scheduler.remove(sequence);
+    for (const name of 'xyz') steps.add(name, 20, unboundedLine);
+    expect(steps.step(200)).toBe('x 8');
+    steps.add('next', 1);
+    steps.step(200);
+    expect(steps.step(200)).toBe('next 1, z 8');
+  });
+
   it('but for those without bound, which all take part', () => {
     for (const sequence of steps.scheduler.running.slice()) steps.scheduler.remove(sequence);
     for (const name of 'xyz') steps.add(name, 20, unbounded);
@@ -193,6 +203,13 @@ describe('sequences without bound', () => {
 
     const readers = steps.steps(18).map((step) => step.split(' ')[0]);
     expect(readers.join('')).toBe('aaabbbcccaaabbbccc');
+  });
+
+  it('give their row away also as lines of a batch', () => {
+    steps = new Steps(1);
+    for (const name of ['a', 'b']) steps.add(name, 1, unboundedLine);
+    const readers = steps.steps(12).map((step) => step.split(' ')[0]);
+    expect(readers.join('')).toBe('aaabbbaaabbb');
   });
 
   it('go on while nobody waits', () => {
