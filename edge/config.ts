@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { toTenantId } from '../shared/ids.ts';
+import { tenantSecretsSchema } from '../shared/protocol/webhook-secret.ts';
 import { DEFAULT_MAX_QUEUED } from './transport/admission.ts';
 
 /** `key:tenant,...`; keys hold no comma, tenants no colon. */
@@ -40,7 +41,7 @@ export const appEnvironmentSchema = z.object({
   /** For development: webhooks over http, and to addresses of this machine. */
   ALLOW_INSECURE_WEBHOOKS: z.stringbool().default(false),
   /** As the process that delivers webhooks has it: `tenant:whsec_...` pairs, joined by commas. */
-  WEBHOOK_SECRETS: z.string().default(''),
+  WEBHOOK_SECRETS: tenantSecretsSchema.default(new Map()),
   /** How long what ended before a worker had it is kept, as the workers' setting of this name. */
   RETENTION_MS: z.coerce.number().int().min(1).default(3_600_000),
   HEARTBEAT_MS: z.coerce.number().int().min(1).default(15_000),
@@ -58,12 +59,6 @@ const environmentSchema = appEnvironmentSchema.extend({
   GRACE_MS: z.coerce.number().int().min(0).default(10_000),
 });
 
-/** The secrets themselves are not wanted here. */
-function tenantsOf(secrets: string): ReadonlySet<string> {
-  const pairs = secrets.split(',').filter((pair) => pair.includes(':'));
-  return new Set(pairs.map((pair) => pair.slice(0, pair.lastIndexOf(':')).trim()));
-}
-
 export function toAppOptions(env: z.infer<typeof appEnvironmentSchema>) {
   return {
     apiKeys: env.API_KEYS ?? null,
@@ -76,7 +71,7 @@ export function toAppOptions(env: z.infer<typeof appEnvironmentSchema>) {
     },
     webhooks: {
       isInsecureAllowed: env.ALLOW_INSECURE_WEBHOOKS,
-      tenantsWithSecret: tenantsOf(env.WEBHOOK_SECRETS),
+      tenantsWithSecret: new Set(env.WEBHOOK_SECRETS.keys()), // the secrets are not wanted here
     },
     jobRetentionMs: env.JOB_RETENTION_MS,
     heartbeatMs: env.HEARTBEAT_MS,

@@ -5,7 +5,7 @@ import { isTerminal } from '../../shared/protocol/event.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import type { Envelope } from '../../shared/protocol/request-job.ts';
 import type { Webhook } from '../../shared/protocol/webhook.ts';
-import { drawSecret } from '../../shared/protocol/webhook-request.ts';
+import { drawSecret } from '../../shared/protocol/webhook-secret.ts';
 import { faultOfUrl } from '../../shared/protocol/webhook-url.ts';
 import { callOff } from '../abandon.ts';
 import { setSeedHeader } from '../admit.ts';

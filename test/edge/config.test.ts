@@ -40,11 +40,19 @@ describe('loadConfig', () => {
   });
 
   it('knows whose webhooks are signed with a secret of the operator, and no secret', () => {
-    const WEBHOOK_SECRETS = 'acme:whsec_YWJj,globex:whsec_ZGVm,acme:whsec_Z2hp';
+    const secret = `whsec_${btoa('a secret of at least 24 bytes!')}`;
+    const WEBHOOK_SECRETS = `acme:${secret}, globex:${secret},acme:${secret}`;
     const { app } = loadConfig({ REDIS_URL, WEBHOOK_SECRETS, ALLOW_INSECURE_WEBHOOKS: 'true' });
     const tenantsWithSecret = new Set(['acme', 'globex']);
     expect(app.webhooks).toEqual({ isInsecureAllowed: true, tenantsWithSecret });
   });
+
+  it.each(['acme', 'acme:hunter2', 'acme:whsec_c2hvcnQ=', ':whsec_'])(
+    'refuses WEBHOOK_SECRETS %j',
+    (WEBHOOK_SECRETS) => {
+      expect(() => loadConfig({ REDIS_URL, WEBHOOK_SECRETS })).toThrow('WEBHOOK_SECRETS');
+    },
+  );
 
   it('lists everything that is wrong', () => {
     const environment = { PORT: '99999', API_KEYS: 'no-tenant', REDIS_URL: 'http://x' };

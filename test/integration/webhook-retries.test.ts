@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { Webhook } from 'standardwebhooks';
+import { Webhook as SvixWebhook } from 'svix';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Job } from '../../shared/protocol/job.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
@@ -138,6 +140,54 @@ describe('webhooks that are not taken', () => {
     expect([second, third]).toEqual([first, first]);
     await vi.waitFor(async () => expect((await jobs.attemptsOf(job)).length).toBe(3));
     expect(await redis.client.llen(keys.webhookOutbox)).toBe(0);
+  });
+
+  it('are signed with the secrets that their tenant has at each attempt', async () => {
+    await using receiver = await openReceiver(answering(500));
+    const { secret: _, ...webhook } = jobFor(receiver.url).webhook!;
+    const job = { ...jobFor(receiver.url), webhook };
+    const [old, next] = [
+      'the secret that was the first one',
+      'the secret that replaces it soon',
+    ].map((text) => `whsec_${Buffer.from(text).toString('base64')}`);
+    const environment = { WEBHOOK_RETRY_SECONDS: Array(40).fill('0.1').join(',') };
+    await jobs.submit(job);
+    await jobs.work(job);
+    const secretsBefore = `${job.tenant}:${old}`;
+    await using before = await openTestWebhooks(redis.url, {
+      ...environment,
+      WEBHOOK_SECRETS: secretsBefore,
+    });
+    await redis.client.zadd(keys.pendingJobs, 0, job.id);
+    await waitForCount(receiver, 1);
+    await before[Symbol.asyncDispose]();
+    // One that knows no secret of the tenant sends nothing, and does not take that for a success.
+    const numBefore = receiver.received.length;
+    await using unable = await openTestWebhooks(redis.url, environment);
+    await vi.waitFor(async () => {
+      const attempts = await jobs.attemptsOf(job);
+      expect(attempts.at(-1)).toMatchObject({
+        status: null,
+        error: expect.stringContaining('no secret of the tenant'),
+      });
+    }, 20_000);
+    await unable[Symbol.asyncDispose]();
+    expect(receiver.received).toHaveLength(numBefore);
+
+    receiver.respond = ok;
+    await using _after = await openTestWebhooks(redis.url, {
+      ...environment,
+      WEBHOOK_SECRETS: `${secretsBefore},${job.tenant}:${next}`,
+    });
+    await waitForCount(receiver, numBefore + 1);
+    const { body, headers } = receiver.received.at(-1)!;
+    for (const secret of [old!, next!]) {
+      new Webhook(secret).verify(body, headers);
+      new SvixWebhook(secret).verify(body, headers);
+    }
+    const [first] = receiver.received;
+    new Webhook(old!).verify(first!.body, first!.headers);
+    expect(() => new Webhook(next!).verify(first!.body, first!.headers)).toThrow();
   });
 
   it('send nothing more to an endpoint that answered 410, and say so', async () => {

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { tenantSecretsSchema } from '../../shared/protocol/webhook-secret.ts';
 
 /** 5 seconds, 5 minutes, half an hour, then hours: three days in all. */
 const DEFAULT_RETRY_SECONDS = '5,300,1800,7200,18000,36000,50400,72000,86400';
@@ -16,21 +17,6 @@ const retrySchema = z.string().transform((text, context) => {
   return seconds.map((each) => each * 1000);
 });
 
-/** `tenant:whsec_...` joined by commas; several of one tenant sign side by side. */
-const secretsSchema = z.string().transform((text, context) => {
-  const secretsByTenant = new Map<string, string[]>();
-  for (const entry of text.split(',').filter((each) => each.trim() !== '')) {
-    const match = /^(.+):(whsec_[A-Za-z0-9+/]{32,}={0,2})$/.exec(entry.trim());
-    const [, tenant, secret] = match ?? [];
-    if (tenant === undefined || secret === undefined) {
-      context.addIssue({ code: 'custom', message: 'must be tenant:whsec_<base64>, joined by ,' });
-      return z.NEVER;
-    }
-    secretsByTenant.set(tenant, [...(secretsByTenant.get(tenant) ?? []), secret]);
-  }
-  return secretsByTenant;
-});
-
 const environmentSchema = z.object({
   REDIS_URL: z.url({ protocol: /^rediss?$/ }),
   /** Seconds to wait after each failure; one attempt more than there are numbers. */
@@ -44,7 +30,7 @@ const environmentSchema = z.object({
   WEBHOOK_BREAKER_MS: positiveInt.default(30_000),
   /** At most one `job.output` of a job in this time. */
   WEBHOOK_OUTPUT_MS: positiveInt.min(100).default(1000),
-  WEBHOOK_SECRETS: secretsSchema.default(new Map()),
+  WEBHOOK_SECRETS: tenantSecretsSchema.default(new Map()),
   /** For development: http, and addresses of this machine. */
   ALLOW_INSECURE_WEBHOOKS: z.stringbool().default(false),
   LOCK_MS: positiveInt.min(500).default(5000),

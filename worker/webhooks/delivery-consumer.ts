@@ -15,6 +15,8 @@ export interface DeliveryConsumerOptions {
   readonly maxRunning: number;
   readonly lockMs: number;
   readonly stalledCheckMs: number;
+  /** Sign what brings no secret of its own. */
+  readonly secretsByTenant: ReadonlyMap<string, readonly string[]>;
   readonly retry: RetryOptions;
   readonly sending: SendOptions;
 }
@@ -115,6 +117,10 @@ export class DeliveryConsumer implements AsyncDisposable {
     if (!delivery.isRedelivery && (await records.isDisabled(delivery))) {
       return this.#withhold(delivery, job.attemptsMade);
     }
+    const secrets = this.#secretsOf(delivery);
+    if (secrets.length === 0) {
+      return this.#settle(delivery, job.attemptsMade, await this.#refuse(delivery));
+    }
     const entry = endpoints.enter(delivery, this.#options.maxRunning - this.#numRunning);
     if (entry.type !== 'entered') {
       if (entry.type === 'open' && this.#isOverdue(delivery)) {
@@ -129,7 +135,7 @@ export class DeliveryConsumer implements AsyncDisposable {
     this.#numRunning += 1;
     let outcome: Outcome | null = null;
     try {
-      outcome = await this.#send(delivery);
+      outcome = await this.#send(delivery, secrets);
     } finally {
       this.#numRunning -= 1;
       const isAlive = outcome?.status != null && outcome.status < 500 && outcome.status !== 429;
@@ -138,19 +144,36 @@ export class DeliveryConsumer implements AsyncDisposable {
     await this.#settle(delivery, job.attemptsMade, outcome);
   }
 
-  async #send(delivery: Delivery): Promise<Outcome> {
-    const { url, body, webhookId, secrets, subject, type } = delivery;
-    const { records, metrics, log } = this.#context;
+  #secretsOf({ secrets, tenant }: Delivery): readonly string[] {
+    return secrets.length > 0 ? secrets : (this.#options.secretsByTenant.get(tenant) ?? []);
+  }
+
+  async #send(delivery: Delivery, secrets: readonly string[]): Promise<Outcome> {
+    const { url, body, webhookId } = delivery;
     const atMs = Date.now();
     const timestampSeconds = Math.floor(atMs / 1000);
     const headers = signedHeaders({ webhookId, timestampSeconds, body }, secrets);
     const outcome = await send({ url, headers, body }, this.#options.sending);
+    await this.#note(delivery, atMs, outcome);
+    return outcome;
+  }
+
+  /** An edge knew a secret of the tenant's that is not known here: nothing goes out unsigned. */
+  async #refuse(delivery: Delivery): Promise<Outcome> {
+    const error = 'not sent: no secret of the tenant is known here to sign it';
+    const outcome = { status: null, error, answer: '', retryAfter: null, durationMs: 0 };
+    await this.#note(delivery, Date.now(), outcome);
+    return outcome;
+  }
+
+  async #note(delivery: Delivery, atMs: number, outcome: Outcome): Promise<void> {
+    const { webhookId, subject, type } = delivery;
+    const { records, metrics, log } = this.#context;
     const { status, error, durationMs } = outcome;
     const answer = outcome.answer.slice(0, MAX_SHOWN_CHARACTERS);
     metrics.countAttempt(outcome);
     log.info('delivery_attempted', { id: webhookId, status, error, duration_ms: durationMs });
     await records.addAttempt(subject, { webhookId, type, atMs, status, error, durationMs, answer });
-    return outcome;
   }
 
   /** @throws {RetryLater} until the schedule is exhausted */

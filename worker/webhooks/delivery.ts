@@ -16,6 +16,7 @@ const deliverySchema = z.object({
   tenant: z.custom<TenantId>((value) => typeof value === 'string'),
   type: z.string(),
   url: z.string(),
+  /** Of the webhook's own; none where those of its tenant sign, as they are at each attempt. */
   secrets: z.array(z.string()),
   body: z.string(),
   createdMs: z.number(),

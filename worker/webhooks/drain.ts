@@ -143,7 +143,7 @@ export class Drain {
     const made =
       id === undefined ? null : await this.#context.notices.notice(toRequestId(id), Number(n));
     const notice = made ?? (pushed === undefined ? null : toNotice(pushed));
-    return notice && toDelivery(notice, this.#context);
+    return notice && toDelivery(notice);
   }
 }
 

@@ -24,8 +24,6 @@ export interface HandOverContext {
   readonly host: ScriptHost;
   readonly keys: Keys;
   readonly queue: DeliveryQueue;
-  /** Sign what brings no secret of its own. */
-  readonly secretsByTenant: ReadonlyMap<string, readonly string[]>;
 }
 
 const MAX_EVENTS = 100_000;
@@ -38,27 +36,23 @@ const MAX_BODY_CHARACTERS = 1024 * 1024;
  * Makes one delivery and one event of the tenant's of a notice, however often it is handed over.
  */
 export async function handOver(notice: Notice, context: HandOverContext): Promise<void> {
-  const delivery = await toDelivery(notice, context);
+  const delivery = await toDelivery(notice);
   if (delivery !== null) await context.queue.add(delivery);
   await listEvent(notice, context);
 }
 
 /** @returns `null` when nobody wants to be told */
-export async function toDelivery(
-  notice: Notice,
-  { secretsByTenant }: Pick<HandOverContext, 'secretsByTenant'>,
-): Promise<Delivery | null> {
+export async function toDelivery(notice: Notice): Promise<Delivery | null> {
   const { webhook, webhookId, subject, tenant, type, atMs } = notice;
   if (webhook === null || !webhook.events.some((event) => event === type)) return null;
   const { url, secret } = webhook;
-  const secrets = secret === undefined ? secretsByTenant.get(tenant) : splitSecrets(secret);
   return {
     webhookId,
     subject,
     tenant,
     type,
     url,
-    secrets: [...(secrets ?? [])],
+    secrets: secret === undefined ? [] : splitSecrets(secret),
     body: await bodyOf(notice, webhook.payload === 'full'),
     createdMs: atMs,
     isRedelivery: false,

@@ -43,11 +43,8 @@ export async function openWebhooks(
   const stack = new AsyncDisposableStack();
   const queue = stack.use(new DeliveryQueue(client, keys));
   const requestQueue = stack.use(new RequestQueue(client, keys));
-  const { outputMs, secretsByTenant } = config;
-  const noticesContext = {
-    ...{ client, host, keys, scripts, queue, requestQueue },
-    ...{ outputMs, secretsByTenant },
-  };
+  const { outputMs } = config;
+  const noticesContext = { client, host, keys, scripts, queue, requestQueue, outputMs };
   const notices = new RequestNotices(noticesContext);
   const records = new DeliveryRecords({ redis: host, keys });
   const drain = new Drain({ ...noticesContext, notices, records, log });
@@ -56,6 +53,7 @@ export async function openWebhooks(
     {
       maxRunning: config.maxRunning,
       ...config.lock,
+      secretsByTenant: config.secretsByTenant,
       retry: { scheduleMs: config.scheduleMs, rng: Math.random },
       sending: {
         resolve: resolveByDns,

@@ -32,6 +32,7 @@ describe('loadWebhooksConfig', () => {
     ['WEBHOOK_RETRY_SECONDS', '5,,6'],
     ['WEBHOOK_RETRY_SECONDS', '0'],
     ['WEBHOOK_SECRETS', 'a:not-a-secret'],
+    ['WEBHOOK_SECRETS', 'a:whsec_c2hvcnQ='],
     ['ALLOW_INSECURE_WEBHOOKS', 'perhaps'],
     ['LOCK_MS', '10'],
   ])('names %s when it is %s', (name, value) => {
