@@ -3,6 +3,7 @@ import { Keys } from '../shared/protocol/keys.ts';
 import { pushNotice } from '../shared/protocol/webhook-outbox.ts';
 import { loadBatchesConfig } from './batches/config.ts';
 import { consumeBatches } from './batches/consumer.ts';
+import { keepCards } from './batches/kept-catalog.ts';
 import { toNotice } from './batches/notice.ts';
 import { createModelCatalog } from './catalog.ts';
 import { consoleLog } from './log.ts';
@@ -34,7 +35,7 @@ async function main(): Promise<void> {
     {
       transport,
       batches: transport.batches,
-      catalog: createModelCatalog(),
+      catalog: keepCards(createModelCatalog(), Date.now),
       notify: (batch) => pushNotice(client, keys, toNotice(batch)),
       window,
       now: Date.now,

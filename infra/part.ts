@@ -13,10 +13,11 @@ export class Part {
   readonly ended: Promise<string>;
   readonly #child: ChildProcess;
 
-  constructor(name: string, script: string, env: NodeJS.ProcessEnv) {
+  /** @param args of Node: its options, then a script */
+  constructor(name: string, args: readonly string[], env: NodeJS.ProcessEnv) {
     this.name = name;
     // Its own process group: Ctrl-C reaches only `npm start`, which stops its parts in order.
-    this.#child = spawn(process.execPath, ['--import', './infra/end-with-parent.mjs', script], {
+    this.#child = spawn(process.execPath, ['--import', './infra/end-with-parent.mjs', ...args], {
       cwd: root,
       env,
       stdio: ['ignore', 'pipe', 'pipe'],

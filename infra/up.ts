@@ -5,6 +5,7 @@ import { homedir, tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
+import { BATCH_RUNNER } from './batch-runner.ts';
 import { Part } from './part.ts';
 import { freePort, openPrivateRedis } from './redis/private-redis.ts';
 
@@ -37,13 +38,13 @@ async function main(): Promise<void> {
     MODEL_DIR: modelDir,
   };
   const parts = [];
-  for (const [name, script] of [
+  for (const [name, ...args] of [
     ['worker', 'worker/main.ts'],
     ['edge', 'edge/node.ts'],
     ['webhooks', 'worker/webhooks/main.ts'],
-    ['batches', 'edge/batches-node.ts'],
+    ['batches', ...BATCH_RUNNER],
   ] as const) {
-    const part = new Part(name, script, env);
+    const part = new Part(name, args, env);
     stack.defer(() => part.stop(STOP_WITHIN_MS));
     parts.push(part);
   }

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { PlatformError } from '../../shared/errors.ts';
 import { collect } from '../../shared/openai/collect.ts';
 import type { Batch } from '../../shared/protocol/batch.ts';
+import type { LoggedEvent, RequestEvent } from '../../shared/protocol/event.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import type { ModelCatalog } from '../catalog.ts';
 import { statusOf, toErrorBody } from '../errors.ts';
@@ -34,6 +35,9 @@ const UNDONE: LineAnswer = { type: 'undone' };
 /** A worker that is there ends a cancelled request in much less. */
 const CANCEL_WITHIN_MS = 20_000;
 const RETRY_MS = 1000;
+/** Of one line, with what stands around a token that is shown with its probability. */
+const MAX_ANSWER = 16 * 1024 * 1024;
+const LOGPROB_CHARACTERS = 80;
 /** However long the queue is: it may move faster than was reckoned. */
 const MAX_WAIT_MS = 5000;
 
@@ -87,7 +91,7 @@ async function toJob(
   { transport, catalog }: LineContext,
 ): Promise<Job> {
   const id = requestIdOf(spec.id, line.number);
-  const job = await newJob(parseBody(request, spec.endpoint), {
+  const made = await newJob(parseBody(request, spec.endpoint), {
     transport,
     catalog,
     id,
@@ -96,7 +100,11 @@ async function toJob(
     drawSeed: () => seedOf(id),
   });
   // Between two runners nobody listens.
-  return { ...job, class: 'batch', background: true, onDisconnect: 'continue' };
+  const job = { ...made, class: 'batch', background: true, onDisconnect: 'continue' } as const;
+  if (job.contextPolicy.type === 'stop' || job.maxTokens !== null || job.deadlineMs !== null)
+    return job;
+  const message = 'max_tokens is missing; under sinks a line of a batch has it, or a timeout';
+  throw new PlatformError('invalid_request', message, { param: 'max_tokens' });
 }
 
 /** @returns `null` when it was cancelled before its end */
@@ -114,18 +122,41 @@ async function answerOf(job: Job, context: LineContext): Promise<object | null> 
     const events = await transport.submit(job, reading.signal);
     givenUp.addEventListener('abort', cancel);
     if (givenUp.aborted) cancel();
-    const answer = await collect(events, job);
+    const answer = await collect(withinLimit(events), job);
     if (!givenUp.aborted) return answer;
     const state = await transport.request(job.id);
     return state?.status === 'succeeded' ? answer : null;
   } catch (error) {
     if (givenUp.aborted) return null;
+    if (isTooLong(error)) await transport.cancel(job.id);
     throw error;
   } finally {
     stopped.removeEventListener('abort', leave);
     givenUp.removeEventListener('abort', cancel);
     clearTimeout(timer);
   }
+}
+
+/** @throws {PlatformError} `payload_too_large` when they are more than a line's answer may be */
+async function* withinLimit(events: AsyncIterable<LoggedEvent>): AsyncGenerator<LoggedEvent> {
+  let length = 0;
+  for await (const logged of events) {
+    yield logged;
+    length += lengthOf(logged.event);
+    if (length <= MAX_ANSWER) continue;
+    const message = `the answer has more than ${MAX_ANSWER} characters; ask for less in one line`;
+    throw new PlatformError('payload_too_large', message);
+  }
+}
+
+function lengthOf(event: RequestEvent): number {
+  if (event.type !== 'tokens' && event.type !== 'echo') return 0;
+  const numShown = (event.logprobs ?? []).reduce((sum, { top }) => sum + 1 + top.length, 0);
+  return event.text.length + LOGPROB_CHARACTERS * numShown;
+}
+
+function isTooLong(error: unknown): boolean {
+  return error instanceof PlatformError && error.code === 'payload_too_large';
 }
 
 /** A line that the batch's window was too short for. */

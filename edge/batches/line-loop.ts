@@ -22,7 +22,9 @@ export interface LoopContext {
 /** Lines that may be begun beyond one that takes long, for each line of the window. */
 const AHEAD = 8;
 /** Characters of results that wait for one that takes long. */
-const MAX_HELD = 8 * 1024 * 1024;
+const MAX_HELD = 4 * 1024 * 1024;
+/** Of lines that are out: a few that are as long as may be, or a window of ordinary ones. */
+const MAX_WAITING_BYTES = 4 * 1024 * 1024;
 /** Results that come within this time are written together. */
 const LINGER_MS = 50;
 const POLL_MS = 1000;
@@ -131,9 +133,9 @@ export class LineLoop {
   }
 
   #hasRoom(): boolean {
-    const { numWaiting, numSlots, numHeld } = this.#results;
-    const { window } = this.#context;
-    return numWaiting < window && numSlots < this.#maxSlots && numHeld < MAX_HELD;
+    const { numWaiting, numWaitingBytes, numSlots, numHeld } = this.#results;
+    if (numWaiting >= this.#context.window || numSlots >= this.#maxSlots) return false;
+    return numWaitingBytes < MAX_WAITING_BYTES && numHeld < MAX_HELD;
   }
 
   async #commitAll(): Promise<void> {

@@ -9,6 +9,8 @@ const COMMIT_BYTES = 128 * 1024;
 interface Slot {
   readonly number: number;
   readonly end: number;
+  /** Of the line. */
+  readonly numBytes: number;
   answer: LineAnswer | null;
 }
 
@@ -21,16 +23,24 @@ type Counts = Commit['progress'];
 export class Results {
   readonly #slots: Slot[] = [];
   #counts: Counts;
+  #begunUntil: number;
   #numWaiting = 0;
+  #numWaitingBytes = 0;
   #numHeld = 0;
 
   constructor({ nextLine, byteOffset, numCompleted, numFailed }: BatchProgress) {
     this.#counts = { nextLine, byteOffset, numCompleted, numFailed };
+    this.#begunUntil = byteOffset;
   }
 
   /** Lines without an answer. */
   get numWaiting(): number {
     return this.#numWaiting;
+  }
+
+  /** Bytes of those lines. */
+  get numWaitingBytes(): number {
+    return this.#numWaitingBytes;
   }
 
   get numSlots(): number {
@@ -44,12 +54,16 @@ export class Results {
 
   /** @returns takes the line's answer */
   begin({ number, end }: Line): (answer: LineAnswer) => void {
-    const slot: Slot = { number, end, answer: null };
+    const numBytes = end - this.#begunUntil;
+    const slot: Slot = { number, end, numBytes, answer: null };
     this.#slots.push(slot);
+    this.#begunUntil = end;
     this.#numWaiting += 1;
+    this.#numWaitingBytes += numBytes;
     return (answer) => {
       slot.answer = answer;
       this.#numWaiting -= 1;
+      this.#numWaitingBytes -= numBytes;
       this.#numHeld += answer.type === 'undone' ? 0 : answer.text.length;
     };
   }

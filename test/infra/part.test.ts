@@ -1,4 +1,6 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { BATCH_RUNNER } from '../../infra/batch-runner.ts';
 import { toReadable } from '../../infra/part.ts';
 
 describe('toReadable', () => {
@@ -9,5 +11,15 @@ describe('toReadable', () => {
 
   it('leaves other lines alone, broken JSON among them', () => {
     for (const line of ['hello', '{"event":', '{"level":30}']) expect(toReadable(line)).toBe(line);
+  });
+});
+
+describe('the runner of batches', () => {
+  it('is started with the same options wherever it is started', () => {
+    const read = (name: string) => readFileSync(new URL(`../../${name}`, import.meta.url), 'utf8');
+    const command = ['node', ...BATCH_RUNNER];
+    expect(JSON.parse(read('package.json')).scripts.batches).toBe(command.join(' '));
+    const quoted = command.map((word) => `"${word}"`).join(', ');
+    expect(read('infra/compose.yaml')).toContain(`command: [${quoted}]`);
   });
 });

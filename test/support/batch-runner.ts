@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { BATCH_RUNNER } from '../../infra/batch-runner.ts';
 
-const entry = fileURLToPath(new URL('../../edge/batches-node.ts', import.meta.url));
+const root = fileURLToPath(new URL('../..', import.meta.url));
 
 export interface BatchRunner extends AsyncDisposable {
   readonly pid: number;
@@ -19,7 +20,8 @@ export async function startBatchRunner(
   redisUrl: string,
   env: Readonly<Record<string, string>> = {},
 ): Promise<BatchRunner> {
-  const child = spawn(process.execPath, [entry], {
+  const child = spawn(process.execPath, BATCH_RUNNER, {
+    cwd: root,
     env: { REDIS_URL: redisUrl, LOCK_MS: '500', STALLED_CHECK_MS: '100', ...env },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
