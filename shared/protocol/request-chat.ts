@@ -49,24 +49,37 @@ const toolCallSchema = z.object({
   function: z.object({ name: text, arguments: text }),
 });
 
-const name = text.max(256).optional();
+const name = text.max(256).nullish();
+
+const assistantFields = {
+  role: z.literal('assistant'),
+  content: content.nullish(),
+  name,
+  tool_calls: z.array(toolCallSchema).nullish(),
+  function_call: z.null().optional(),
+  audio: z.null().optional(),
+};
+
+/** As OpenAI has it: what says nothing and calls nothing is no message. */
+const assistantSchema = z
+  .looseObject(assistantFields)
+  .refine((message) => message.content != null || (message.tool_calls ?? []).length > 0, {
+    error: 'is missing',
+    path: ['content'],
+  });
 
 const messageSchema = z.discriminatedUnion(
   'role',
   [
-    z.object({ role: z.enum(['system', 'developer', 'user']), content, name }),
-    z.object({
-      role: z.literal('assistant'),
-      content: content.nullish(),
-      name,
-      tool_calls: z.array(toolCallSchema).nullish(),
-      function_call: z.null().optional(),
-      audio: z.null().optional(),
-    }),
-    z.object({ role: z.literal('tool'), content, tool_call_id: text }),
+    z.looseObject({ role: z.enum(['system', 'developer', 'user']), content, name }),
+    assistantSchema,
+    z.looseObject({ role: z.literal('tool'), content, tool_call_id: text }),
   ],
   { error: 'must be one of "system", "developer", "user", "assistant", "tool"' },
 );
+
+/** What a message may have, whoever says it. */
+const MESSAGE_FIELDS = new Set([...Object.keys(assistantFields), 'tool_call_id']);
 
 /** One turn of a conversation, its parts joined. */
 export interface ChatMessage {
@@ -99,6 +112,15 @@ export interface ChatRequest extends GenerationOptions {
   readonly prediction: string | null;
 }
 
+/** Names of fields of messages that nobody knows, as in `messages[0].mood`. */
+export function ignoredInMessages({ messages }: z.infer<typeof chatSchema>): string[] {
+  return messages.flatMap((message, i) =>
+    Object.entries(message)
+      .filter(([field, value]) => value !== null && !MESSAGE_FIELDS.has(field))
+      .map(([field]) => `messages[${i}].${field}`),
+  );
+}
+
 /** @throws {PlatformError} `invalid_request` when fields contradict each other */
 export function toChatRequest(fields: z.infer<typeof chatSchema>): ChatRequest {
   if (fields.top_logprobs !== undefined && !fields.logprobs) {
@@ -127,7 +149,7 @@ function toMaxTokens(fields: z.infer<typeof chatSchema>): number | null {
 function toChatMessage(message: z.infer<typeof messageSchema>): ChatMessage {
   const base = { role: message.role, content: message.content ?? '' };
   if (message.role === 'tool') return { ...base, tool_call_id: message.tool_call_id };
-  const named = message.name === undefined ? base : { ...base, name: message.name };
+  const named = message.name == null ? base : { ...base, name: message.name };
   if (message.role !== 'assistant' || !message.tool_calls) return named;
   return { ...named, toolCalls: message.tool_calls };
 }

@@ -1,6 +1,12 @@
 import type { z } from 'zod';
 import { PlatformError } from '../errors.ts';
-import { type ChatRequest, chatFields, chatSchema, toChatRequest } from './request-chat.ts';
+import {
+  type ChatRequest,
+  chatFields,
+  chatSchema,
+  ignoredInMessages,
+  toChatRequest,
+} from './request-chat.ts';
 import {
   type CompletionRequest,
   completionFields,
@@ -31,7 +37,7 @@ export function parseChatRequest(body: unknown): ParsedRequest<ChatRequest> {
   const { fields, ignored } = siftBody(body, chatFields);
   const parsed = parseFields(chatSchema, fields);
   checkCommon(parsed);
-  return { request: toChatRequest(parsed), ignored };
+  return { request: toChatRequest(parsed), ignored: [...ignored, ...ignoredInMessages(parsed)] };
 }
 
 type Common = Pick<

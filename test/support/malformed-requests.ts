@@ -114,6 +114,12 @@ export const chatCases: readonly Case[] = [
   [{ messages: [{ role: 'king', content: 'hi' }] }, 'messages[0].role', 'must be one of "system"'],
   [{ messages: [{ role: 'user' }] }, 'messages[0].content', 'is missing'],
   [{ messages: [{ role: 'tool', content: '' }] }, 'messages[0].tool_call_id', 'is missing'],
+  [{ messages: [{ role: 'assistant' }] }, 'messages[0].content', 'is missing'],
+  [
+    { messages: [{ role: 'assistant', content: null, tool_calls: [] }] },
+    'messages[0].content',
+    'messages[0].content is missing',
+  ],
   [user(5), 'messages[0].content', 'must be a string or an array of text parts'],
   [user(half), 'messages[0].content', 'half of a surrogate pair'],
   [user([{ type: 'text' }]), 'messages[0].content[0].text', 'is missing'],

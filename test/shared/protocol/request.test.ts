@@ -106,8 +106,8 @@ describe('parseChatRequest', () => {
     const { messages } = chat({
       messages: [
         { role: 'developer', content: 'brief', name: 'boss' },
-        { role: 'user', content: [] },
-        { role: 'assistant', content: null, tool_calls: [call], refusal: null },
+        { role: 'user', content: [], name: null },
+        { role: 'assistant', content: null, name: null, tool_calls: [call], refusal: null },
         { role: 'tool', content: [{ type: 'text', text: 'a' }], tool_call_id: 'c' },
       ],
     });
@@ -116,6 +116,18 @@ describe('parseChatRequest', () => {
       { role: 'user', content: '' },
       { role: 'assistant', content: '', toolCalls: [call] },
       { role: 'tool', content: 'a', tool_call_id: 'c' },
+    ]);
+  });
+
+  it('names fields of messages that nobody knows', () => {
+    const messages = [
+      { role: 'user', content: 'a', mood: 'fine', refusal: null },
+      { role: 'assistant', content: 'b', annotations: [] },
+    ];
+    expect(parseChatRequest({ model: 'm', messages, x: 1 }).ignored).toEqual([
+      'x',
+      'messages[0].mood',
+      'messages[1].annotations',
     ]);
   });
 
