@@ -31,6 +31,7 @@ function toModel({ card, numWorkers }: ServedModel) {
     owned_by: 'rivulet',
     architecture: card.architecture,
     context_length: card.maxSequenceTokens,
+    max_model_len: card.maxSequenceTokens, // the name that clients of vLLM know
     system_fingerprint: card.fingerprint,
     num_workers: numWorkers,
   };

@@ -4,7 +4,8 @@ import { NOW_MS, type Script } from './scripts.ts';
 // hash tag.
 
 /**
- * Says that a worker lives and what it serves.
+ * Says that a worker lives and what it serves. Of several workers with one model, the first has
+ * said since when there is one.
  *
  * KEYS model cards, workers. ARGV field of the model, card, member of the worker, ms until the next
  * heartbeat is overdue.
@@ -12,7 +13,10 @@ import { NOW_MS, type Script } from './scripts.ts';
 export const HEARTBEAT: Script = {
   name: 'heartbeat',
   lua: `${NOW_MS}
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+local known = redis.call('HGET', KEYS[1], ARGV[1])
+local created = known and string.match(known, '"createdMs":%d+')
+local card = created and string.gsub(ARGV[2], '"createdMs":%d+', created, 1) or ARGV[2]
+redis.call('HSET', KEYS[1], ARGV[1], card)
 redis.call('ZADD', KEYS[2], nowMs() + ARGV[4], ARGV[3])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', nowMs() - 60000)`,
 };
