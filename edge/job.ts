@@ -22,6 +22,9 @@ export interface JobContext extends PromptContext {
   readonly drawSeed: () => number;
 }
 
+/** Output tokens of an answer under `sinks` that is not streamed: all of them are held. */
+const MAX_WHOLE_TOKENS = 131_072;
+
 /** First tokens kept forever, as the paper found enough: arXiv:2309.17453, section 3. */
 const DEFAULT_SINK_TOKENS = 4;
 
@@ -35,6 +38,7 @@ const DEFAULT_SINK_TOKENS = 4;
 export async function createJob(request: GenerationRequest, context: JobContext): Promise<Job> {
   const { card } = context;
   const contextPolicy = toContextPolicy(request, card);
+  checkEnd(request);
   checkMinTokens(request);
   checkTokenIds(request.stopTokenIds, 'stop_token_ids', card);
   const sampling = toSampling(request, context);
@@ -86,6 +90,26 @@ function checkLengths(
         : `the prompt has ${prompt.length} tokens and max_tokens is ${maxTokens}, ` +
           `${prompt.length + maxTokens} together; the limit is ${limit}`;
     throw new PlatformError('context_length_exceeded', message, { param });
+  }
+}
+
+/**
+ * Holds to an end what would go on for ever unseen: an answer that is held here until it is
+ * complete to a number of tokens, and one that nobody waits for to that or to a time.
+ */
+function checkEnd(request: GenerationRequest): void {
+  const { contextPolicy, stream, isBackground, maxTokens, timeoutSeconds } = request;
+  if (contextPolicy.type === 'stop' || stream) return;
+  const refuse = (message: string) => {
+    throw new PlatformError('invalid_request', message, { param: 'max_tokens' });
+  };
+  if (isBackground) {
+    if (maxTokens !== null || timeoutSeconds !== null) return;
+    refuse('max_tokens is missing; in the background an answer under sinks needs it or a timeout');
+  }
+  if (maxTokens === null) refuse('max_tokens is missing; under sinks only a stream does without');
+  else if (maxTokens > MAX_WHOLE_TOKENS) {
+    refuse(`max_tokens is ${maxTokens}; without stream the limit is ${MAX_WHOLE_TOKENS}`);
   }
 }
 

@@ -53,6 +53,7 @@ export function parseJobRequest(value: unknown): ParsedJob {
   const { webhook = null, metadata, priority, expires_in: expiresIn } = job;
   const request = {
     ...parsed.request,
+    isBackground: true,
     priority: priority ?? parsed.request.priority,
     timeoutSeconds: expiresIn ?? parsed.request.timeoutSeconds,
   };

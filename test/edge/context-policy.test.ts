@@ -25,10 +25,10 @@ async function submit(fields: object, canSlide = true) {
 
 describe('context_policy: sinks', () => {
   it('keeps four sinks and the rest of the context, until it is cancelled', async () => {
-    const { job } = await submit({});
+    const { job } = await submit({ stream: true });
     expect(job?.contextPolicy).toEqual({ type: 'sinks', sinkTokens: 4, windowTokens: 508 });
     expect(job?.maxTokens).toBeNull();
-    expect((await submit({ max_tokens: null })).job?.maxTokens).toBeNull();
+    expect((await submit({ stream: true, max_tokens: null })).job?.maxTokens).toBeNull();
     expect((await submit({ max_tokens: 9 })).job?.maxTokens).toBe(9);
   });
 
@@ -42,7 +42,11 @@ describe('context_policy: sinks', () => {
     [{ sink_tokens: 65 }, 'sink_tokens', 'the limit is 64'],
     [{ window_tokens: 509 }, 'window_tokens', '513 together; the limit is 512'],
     [{ echo: true, logprobs: 1 }, 'echo', 'needs context_policy to be "stop"'],
-    [{ prompt: Array(131_073).fill(5) }, 'prompt', '131073 tokens; the limit is 131072'],
+    [{ prompt: Array(131_073).fill(5), max_tokens: 1 }, 'prompt', 'the limit is 131072'],
+    [{}, 'max_tokens', 'max_tokens is missing; under sinks only a stream does without'],
+    [{ timeout: 60 }, 'max_tokens', 'max_tokens is missing'],
+    [{ max_tokens: 131_073 }, 'max_tokens', 'without stream the limit is 131072'],
+    [{ background: true }, 'max_tokens', 'needs it or a timeout'],
   ])('refuses %j', async (fields, param, message) => {
     const { response } = await submit(fields);
     expect(response.status).toBe(400);
@@ -50,6 +54,14 @@ describe('context_policy: sinks', () => {
       param,
       message: expect.stringContaining(message),
     });
+  });
+
+  it.each([
+    { background: true, timeout: 60 },
+    { background: true, max_tokens: 1_000_000, stop: 'a' },
+    { stream: true, max_tokens: 1_000_000, stop: 'a' },
+  ])('takes %j, which ends or is seen', async (fields) => {
+    expect((await submit(fields)).job).toBeDefined();
   });
 
   it('is refused where the model cannot', async () => {

@@ -62,6 +62,7 @@ describe('EncoderThread', () => {
 describe('the edge on Node', () => {
   const { createEncoder } = encoders;
   const maxBodyBytes = 16_000_000;
+  const endless = { context_policy: 'sinks', stream: true };
 
   function openEdge() {
     const edge = createTestEdge(null, { createEncoder, maxBodyBytes });
@@ -86,8 +87,8 @@ describe('the edge on Node', () => {
 
   it.each([
     [COMPLETIONS, { prompt: Array(100).fill(textOf(28_000)) }, 'prompt[0]', 512],
-    [COMPLETIONS, { prompt: textOf(8_000_000), context_policy: 'sinks' }, 'prompt', 131_072],
-    [CHAT, { ...user(textOf(8_000_000)), context_policy: 'sinks' }, 'messages', 131_072],
+    [COMPLETIONS, { prompt: textOf(8_000_000), ...endless }, 'prompt', 131_072],
+    [CHAT, { ...user(textOf(8_000_000)), ...endless }, 'messages', 131_072],
   ])('goes on while it reads what is too long: %s', async (path, fields, param, limit) => {
     const { post, transport } = openEdge();
     const answer = Promise.withResolvers<Response>();
