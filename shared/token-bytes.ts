@@ -3,6 +3,8 @@ import { z } from 'zod';
 /** Names of vocabulary entries to the bytes they stand for. */
 export interface TokenDecoder {
   toBytes(token: string): Uint8Array;
+  /** Spaces that the encoder puts before every text; `join` leaves them out. */
+  readonly numLeadingSpaces: number;
   /** The text of whole tokens from the beginning of a text. */
   join(parts: readonly Uint8Array[]): string;
 }
@@ -53,12 +55,13 @@ export function createTokenDecoder(decoder: unknown): TokenDecoder {
     throw new Error(`tokenizer decoder ${described} is not supported`);
   }
   const parts = isSequence(parsed.data) ? parsed.data.decoders : [parsed.data];
-  const numStripped = Math.max(0, ...parts.map(numLeadingSpaces));
+  const numLeadingSpaces = Math.max(0, ...parts.map(numSpacesOf));
   return {
+    numLeadingSpaces,
     toBytes: parts.some(({ type }) => type === 'ByteLevel')
       ? byteLevelBytes
       : (token) => pieceBytes(token, parts),
-    join: (pieces) => stripSpaces(decodeUtf8(pieces), numStripped),
+    join: (pieces) => stripSpaces(decodeUtf8(pieces), numLeadingSpaces),
   };
 }
 
@@ -69,7 +72,7 @@ function isSequence(
 }
 
 /** Spaces that the encoder put in front of every text. */
-function numLeadingSpaces(part: DecoderPart): number {
+function numSpacesOf(part: DecoderPart): number {
   if (part.type === 'Strip') return part.start;
   return part.type === 'Metaspace' && part.prepend_scheme !== 'never' ? 1 : 0;
 }

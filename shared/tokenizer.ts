@@ -26,6 +26,8 @@ export interface Tokenizer {
    * more.
    */
   readonly longestTokenBytes: number;
+  /** Spaces that `encode` puts before every text and `decode` leaves out. */
+  readonly numLeadingSpaces: number;
   encode(text: string, options: EncodeOptions): TokenId[];
   /** Special tokens are left out; bytes that are no whole character are replaced. */
   decode(tokenIds: readonly TokenId[]): string;
@@ -72,6 +74,7 @@ export function createTokenizer(files: TokenizerFiles): Tokenizer {
   return {
     vocabSize: tokens.length,
     longestTokenBytes: longestOf(tokens),
+    numLeadingSpaces: decoder.numLeadingSpaces,
     encode: (text, { addSpecialTokens }) =>
       source.encode(text, { add_special_tokens: addSpecialTokens }).ids,
     decode: (tokenIds) => decoder.join(tokenIds.map(tokenBytes).filter((bytes) => bytes !== null)),

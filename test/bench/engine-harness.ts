@@ -68,6 +68,7 @@ export class EngineHarness implements AsyncDisposable {
       speculator: null, // its own benchmark measures it
       context: {
         tokenBytes: tokenizer.tokenBytes,
+        numLeadingSpaces: tokenizer.numLeadingSpaces,
         describe: (tokenId) => ({ text: tokenizer.tokenText(tokenId), bytes: [] }),
         eosTokenIds: opened.eosTokenIds,
         maxSequenceTokens: opened.shape.maxSequenceTokens,

@@ -113,6 +113,7 @@ describe('the first three tokens, drafted by a model that disagrees', () => {
     const options = { proposer, numDraftTokens, maxSequences, outputs: null };
     const context = {
       tokenBytes: () => new Uint8Array(),
+      numLeadingSpaces: 0,
       describe: () => ({ text: '', bytes: [] }),
       eosTokenIds: [],
       maxSequenceTokens: 64,

@@ -92,6 +92,7 @@ describe('createTokenizer', () => {
     expect(pieces.encode('ab a€', plain)).toEqual([9, 7, 1, 2, 3]);
     expect(pieces.decode([9, 7, 1, 2, 3])).toBe('ab a€');
     expect([...(pieces.tokenBytes(9) ?? [])]).toEqual([32, 97, 98]);
+    expect(pieces.numLeadingSpaces).toBe(1);
     expect([...(pieces.tokenBytes(1) ?? [])]).toEqual([0xe2]);
   });
 

@@ -65,6 +65,7 @@ export interface DriverOptions {
 export function contextOf(model: TinyModel): GenerationContext {
   return {
     tokenBytes: tinyTokenBytes,
+    numLeadingSpaces: 0,
     describe: describeTinyToken,
     eosTokenIds: [EOS],
     maxSequenceTokens: model.shape.maxSequenceTokens,

@@ -126,6 +126,7 @@ export async function openStoriesPair(cacheDir: string): Promise<ModelPair> {
       runner: target.runner,
       context: {
         tokenBytes: tokenizer.tokenBytes,
+        numLeadingSpaces: tokenizer.numLeadingSpaces,
         describe: (tokenId) => ({ text: tokenizer.tokenText(tokenId), bytes: [] }),
         eosTokenIds,
         maxSequenceTokens: shape.maxSequenceTokens,

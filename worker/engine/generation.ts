@@ -8,15 +8,13 @@ import type {
 import type { GenerationEvent, PublishedChoice } from '../../shared/protocol/generation.ts';
 import { choiceSeed, isUnbounded, type Job, numChoices } from '../../shared/protocol/job.ts';
 import { DraftTally } from '../speculative/tally.ts';
-import { Detokenizer, type TokenBytes } from './detokenizer.ts';
+import { type EchoContext, toEcho } from './echo.ts';
 import { OutputText } from './output-text.ts';
 import { Sequence } from './sequence.ts';
 import type { StepOutput } from './step.ts';
-import { type DescribeToken, finishReasonAfter } from './token-selector.ts';
+import { finishReasonAfter } from './token-selector.ts';
 
-export interface GenerationContext {
-  readonly tokenBytes: TokenBytes;
-  readonly describe: DescribeToken;
+export interface GenerationContext extends EchoContext {
   readonly eosTokenIds: readonly TokenId[];
   readonly maxSequenceTokens: number;
   readonly now: () => number;
@@ -198,19 +196,8 @@ export class Generation {
 
   #sayEcho(sequence: Sequence, logprobs: readonly TokenLogprobs[] | null): void {
     const { promptTokenIds, choice } = sequence.options;
-    const detokenizer = new Detokenizer(this.#context.tokenBytes);
-    const text = promptTokenIds.map((tokenId) => detokenizer.push(tokenId)).join('');
-    const [first] = promptTokenIds;
-    const head =
-      first === undefined
-        ? []
-        : [{ id: first, ...this.#context.describe(first), logprob: null, top: [] }];
-    this.#events.push({
-      type: 'echo',
-      choice,
-      text: text + detokenizer.flush(),
-      logprobs: logprobs && [...head, ...logprobs],
-    });
+    const echo = toEcho(promptTokenIds, logprobs, this.#context);
+    this.#events.push({ type: 'echo', choice, ...echo });
   }
 
   #sayTokens(

@@ -113,6 +113,7 @@ if (model !== null) {
     speculator,
     context: {
       tokenBytes: tokenizer.tokenBytes,
+      numLeadingSpaces: tokenizer.numLeadingSpaces,
       describe: (tokenId) => ({
         text: tokenizer.tokenText(tokenId),
         bytes: [...(tokenizer.tokenBytes(tokenId) ?? [])],

@@ -111,6 +111,7 @@ export class BenchPair implements AsyncDisposable {
         speculator: proposers.length === 0 ? null : speculator,
         context: {
           tokenBytes: tokenizer.tokenBytes,
+          numLeadingSpaces: tokenizer.numLeadingSpaces,
           describe: (tokenId) => ({ text: tokenizer.tokenText(tokenId), bytes: [] }),
           eosTokenIds: this.#opened.eosTokenIds,
           maxSequenceTokens: this.#opened.shape.maxSequenceTokens,

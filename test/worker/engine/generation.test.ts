@@ -137,6 +137,27 @@ describe('Generation', () => {
     ]);
   });
 
+  it('echoes what the client wrote, without the space that a tokenizer puts before it', () => {
+    const spaced = (prompt: number[], topLogprobs: number | null) => {
+      const job = engineJob({ prompts: [prompt], echo: true, maxTokens: 0, topLogprobs });
+      const generation = new Generation(job, [NOTHING_PUBLISHED], {
+        ...context,
+        numLeadingSpaces: 1,
+      });
+      const [sequence] = generation.sequences;
+      const promptLogprobs = prompt.slice(1).map(logprobsOf);
+      if (topLogprobs !== null) generation.add(outputOf(sequence!, { promptLogprobs }));
+      return generation.takeEvents()[0];
+    };
+
+    expect(spaced([0, 7, 3, 7], null)).toMatchObject({ text: 'a ' }); // the first has no text
+    expect(spaced([3, 7], null)).toMatchObject({ text: 'a ' });
+    expect(spaced([0, 7, 3, 7], 0)).toMatchObject({
+      text: 'a ',
+      logprobs: [{ text: '' }, { text: '', bytes: [] }, { text: 'a' }, { text: ' ' }],
+    });
+  });
+
   it('echoes with log-probabilities once all of the prompt’s are known', () => {
     const generation = generationOf({ prompts: [[3, 4, 5]], echo: true, topLogprobs: 0 });
     const [sequence] = generation.sequences as [Sequence];
