@@ -3,6 +3,7 @@ import { createServer } from 'node:http';
 import { getRequestListener } from '@hono/node-server';
 import type { Hono } from 'hono';
 import { type AppEnv, type AppOptions, createApp } from './app.ts';
+import { describeListenFailure } from './listen-failure.ts';
 import type { Transport } from './transport/transport.ts';
 
 export interface ServerOptions {
@@ -47,7 +48,7 @@ export async function listen(transport: Transport, options: ServerOptions): Prom
   try {
     await once(server, 'listening');
   } catch (cause) {
-    throw new Error(describeFailure(cause, `${hostname}:${port}`), { cause });
+    throw new Error(describeListenFailure(cause, `${hostname}:${port}`), { cause });
   }
   const address = server.address();
   return {
@@ -67,11 +68,4 @@ export async function listen(transport: Transport, options: ServerOptions): Prom
       clearTimeout(timer);
     },
   };
-}
-
-function describeFailure(cause: unknown, address: string): string {
-  const code = cause instanceof Error && 'code' in cause ? cause.code : null;
-  if (code === 'EADDRINUSE') return `${address} is taken; stop what listens there or set PORT`;
-  if (code === 'EACCES') return `no permission to listen on ${address}; set PORT to 1024 or more`;
-  return `cannot listen on ${address}: ${cause instanceof Error ? cause.message : cause}`;
 }

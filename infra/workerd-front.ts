@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
+import { describeListenFailure } from '../edge/listen-failure.ts';
 
 export interface WorkerdFront extends AsyncDisposable {
   readonly port: number;
@@ -35,8 +36,7 @@ export async function openWorkerdFront(options: WorkerdFrontOptions): Promise<Wo
   try {
     await once(server, 'listening');
   } catch (cause) {
-    const advice = 'stop what listens there or set PORT';
-    throw new Error(`${hostname}:${port} is taken; ${advice}`, { cause });
+    throw new Error(describeListenFailure(cause, `${hostname}:${port}`), { cause });
   }
   const address = server.address();
   return {

@@ -74,11 +74,18 @@ async function connectOne(url: string): Promise<Redis> {
     await client.connect();
   } catch (cause) {
     const { host } = new URL(url);
-    const advice = 'start Redis there or set REDIS_URL';
+    const advice = adviceFor(reason);
     throw new Error(`cannot reach Redis at ${host} (${reason}): ${advice}`, { cause });
   }
   isFirst = false;
   return client;
+}
+
+function adviceFor(reason: string): string {
+  const isRefused = /^(NOAUTH|WRONGPASS|NOPERM)\b/.test(reason);
+  return isRefused
+    ? 'put user and password into REDIS_URL, as in redis://user:password@host:port'
+    : 'start Redis there or set REDIS_URL';
 }
 
 async function connectCluster(

@@ -61,6 +61,20 @@ describe('the edge as a process', () => {
     expect(printed).toMatch(/^edge: cannot reach Redis at 127\.0\.0\.1:1 .*set REDIS_URL/);
   });
 
+  it.each([
+    ['redis://127.0.0.1', 'NOAUTH'],
+    ['redis://:wrong@127.0.0.1', 'WRONGPASS'],
+  ])('says in one line that Redis wants another password: %s', async (url, reason) => {
+    await redis.client.config('SET', 'requirepass', 'secret');
+    const { status, printed } = await startEdge({ REDIS_URL: `${url}:${redis.port}` }).exited;
+    await redis.client.config('SET', 'requirepass', '');
+
+    expect(status).toBe(1);
+    expect(printed.trim().split('\n')).toHaveLength(1);
+    expect(printed).toContain(`edge: cannot reach Redis at 127.0.0.1:${redis.port} (${reason}`);
+    expect(printed).toContain('put user and password into REDIS_URL');
+  });
+
   it('says in one line that its port is taken', async () => {
     const squatter = createServer().listen(0, '127.0.0.1');
     await once(squatter, 'listening');
