@@ -51,6 +51,18 @@ async function openLong(fields: object) {
 const short = { model, prompt: 'Once upon a time', seed: 2, max_tokens: 16 };
 
 describe('an early end through all processes', () => {
+  // First, as long as nothing is measured: later on it would be refused at once.
+  it('by its deadline ends a request in the queue, while the other goes on', async () => {
+    const long = await openLong({ prompt: 'Once', n: 100, max_tokens: 500 });
+    const queued = await call(path, { ...short, stream: true, timeout: 0.05 });
+    const chunks = parseFrames(await queued.text()).map(({ data }) => data);
+
+    expect(chunks.at(-2).choices[0]).toMatchObject({ text: '', finish_reason: 'length' });
+    expect(await statusOf(long.id)).toBe('running');
+    await call(`/v1/requests/${long.id}/cancel`, {});
+    await long.rest();
+  });
+
   it.each([
     ['by a cancel in decode, drafts included,', { prompt: 'Once', n: 100, max_tokens: 500 }],
     ['by a cancel in prefill', { prompt: Array(100).fill(Array(500).fill(20)), max_tokens: 1 }],
@@ -67,16 +79,5 @@ describe('an early end through all processes', () => {
     expect(usage.completion_tokens).toBe(numTokens);
     expect(await statusOf(long.id)).toBe('cancelled');
     expect((await jsonOf(await next)).choices).toEqual(alone.choices);
-  });
-
-  it('by its deadline ends a request in the queue, while the other goes on', async () => {
-    const long = await openLong({ prompt: 'Once', n: 100, max_tokens: 500 });
-    const queued = await call(path, { ...short, stream: true, timeout: 0.05 });
-    const chunks = parseFrames(await queued.text()).map(({ data }) => data);
-
-    expect(chunks.at(-2).choices[0]).toMatchObject({ text: '', finish_reason: 'length' });
-    expect(await statusOf(long.id)).toBe('running');
-    await call(`/v1/requests/${long.id}/cancel`, {});
-    await long.rest();
   });
 });

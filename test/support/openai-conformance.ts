@@ -102,6 +102,30 @@ export function describeOpenAiClient(name: string, open: () => Promise<Service>)
         expect(top[tokens.at(-1) ?? '']).toBe(logprobs?.token_logprobs?.at(-1));
       });
 
+      it('streams the log-probabilities of the plain answer', async () => {
+        const options = { ...body, logprobs: 2 };
+        const plain = await client.completions.create(options);
+        const chunks = await Array.fromAsync(
+          await client.completions.create({ ...options, stream: true }),
+        );
+
+        const streamed = chunks.map(({ choices }) => choices[0]?.logprobs);
+        for (const field of ['tokens', 'token_logprobs', 'top_logprobs', 'text_offset'] as const) {
+          const whole = streamed.flatMap<unknown>((logprobs) => logprobs?.[field] ?? []);
+          expect(whole).toEqual(plain.choices[0]?.logprobs?.[field]);
+        }
+      });
+
+      it('is cancelled by a client that aborts its stream', async () => {
+        const { data, response } = await client.completions
+          .create({ model, prompt, ...endless, max_tokens: 400, stream: true })
+          .withResponse();
+        for await (const _ of data) break;
+
+        const id = response.headers.get('x-request-id');
+        await expect.poll(() => statusOf(id), { timeout: 10_000 }).toBe('cancelled');
+      });
+
       it('counts token ids as they are', async () => {
         const { usage } = await client.completions.create({ ...body, prompt: [0, 5, 6, 7] });
         expect(usage?.prompt_tokens).toBe(4);
@@ -135,6 +159,48 @@ export function describeOpenAiClient(name: string, open: () => Promise<Service>)
         expect(content.length).toBeGreaterThan(0);
         expect(content.map(({ token }) => token).join('')).toContain(text);
         for (const token of content) expect(token.top_logprobs).toHaveLength(2);
+      });
+
+      it('streams the log-probabilities of the plain answer', async () => {
+        const options = { ...body, logprobs: true, top_logprobs: 2 };
+        const plain = await client.chat.completions.create(options);
+        const chunks = await Array.fromAsync(
+          await client.chat.completions.create({ ...options, stream: true }),
+        );
+
+        const streamed = chunks.flatMap(({ choices }) => choices[0]?.logprobs?.content ?? []);
+        expect(streamed).toEqual(plain.choices[0]?.logprobs?.content);
+      });
+
+      it('answers n choices, the first as if it were alone, and streams them by index', async () => {
+        const alone = await client.chat.completions.create(body);
+        const { choices } = await client.chat.completions.create({ ...body, n: 2 });
+        const stream = client.chat.completions.stream({ ...body, n: 2 });
+        const streamed = (await stream.finalChatCompletion()).choices;
+
+        expect(choices.map(({ index }) => index)).toEqual([0, 1]);
+        expect(choices[0]?.message.content).toBe(alone.choices[0]?.message.content);
+        expect(choices[1]?.message.content).not.toBe(choices[0]?.message.content);
+        expect(streamed.map(({ message }) => message.content)).toEqual(
+          choices.map(({ message }) => message.content),
+        );
+      });
+
+      it('stops before a stop string', async () => {
+        const whole = await client.chat.completions.create(body);
+        const text = whole.choices[0]?.message.content ?? '';
+        const stop = text.slice(12, 17);
+        const { choices } = await client.chat.completions.create({ ...body, stop });
+
+        expect(choices[0]?.message.content).toBe(text.slice(0, text.indexOf(stop)));
+        expect(choices[0]?.finish_reason).toBe('stop');
+      });
+
+      it('lets go of a plain call that its client aborts', async () => {
+        const signal = AbortSignal.timeout(100);
+        const aborted = client.chat.completions.create({ model, messages, ...endless }, { signal });
+        await expect(aborted).rejects.toBeInstanceOf(OpenAI.APIUserAbortError);
+        expect((await client.chat.completions.create(body)).choices).toHaveLength(1);
       });
 
       it('can be read again from any frame on', async () => {
