@@ -8,8 +8,8 @@ import { jobOf } from '../support/jobs.ts';
 const NUM_ROWS = 64;
 const modelDir = join(import.meta.dirname, '../../infra/models/stories-target');
 
-it('takes a command that came in the middle of a step before the next', async () => {
-  await using engine = await EngineClient.open({
+function openEngine(): Promise<EngineClient> {
+  return EngineClient.open({
     modelDir,
     cacheDir: process.env.CACHE_DIR ?? join(homedir(), '.cache/rivulet'),
     executionProvider: 'cpu',
@@ -19,6 +19,23 @@ it('takes a command that came in the middle of a step before the next', async ()
     prefixCacheBytes: 0,
     speculation: { draftModelDir: null, proposers: [], maxDraftTokens: 0 },
   });
+}
+
+it('lets go of a request for all who ask at once', async () => {
+  await using engine = await openEngine();
+  const job = jobOf({ prompts: [[1, 3]], maxTokens: 200, ignoreEos: true });
+  const run = () =>
+    new Promise((resolve) => engine.start(job, [NOTHING_PUBLISHED], (events) => resolve(events)));
+  await run();
+  await Promise.all([engine.release(job.id), engine.release(job.id)]);
+
+  expect(engine.numRequests).toBe(0);
+  await run();
+  await engine.release(job.id);
+});
+
+it('takes a command that came in the middle of a step before the next', async () => {
+  await using engine = await openEngine();
   /**
    * Asks for an end a while after the first token, when the second is computed. @returns tokens of
    * each row

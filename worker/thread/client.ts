@@ -16,7 +16,7 @@ export class EngineClient implements AsyncDisposable {
   readonly model: OpenedModel;
   readonly #thread: Worker;
   readonly #listenerById = new Map<RequestId, Listener>();
-  readonly #releases = new Map<RequestId, () => void>();
+  readonly #releaseById = new Map<RequestId, PromiseWithResolvers<void>>();
 
   private constructor(thread: Worker, model: OpenedModel) {
     this.#thread = thread;
@@ -60,10 +60,12 @@ export class EngineClient implements AsyncDisposable {
   }
 
   release(id: RequestId): Promise<void> {
-    const released = Promise.withResolvers<void>();
-    this.#releases.set(id, released.resolve);
+    const underWay = this.#releaseById.get(id);
+    if (underWay !== undefined) return underWay.promise;
+    const release = Promise.withResolvers<void>();
+    this.#releaseById.set(id, release);
     this.#send({ type: 'release', id });
-    return released.promise;
+    return release.promise;
   }
 
   /** Ends the thread between two steps. */
@@ -81,8 +83,8 @@ export class EngineClient implements AsyncDisposable {
   #take(report: Report): void {
     if (report.type === 'released') {
       this.#listenerById.delete(report.id);
-      this.#releases.get(report.id)?.();
-      this.#releases.delete(report.id);
+      this.#releaseById.get(report.id)?.resolve();
+      this.#releaseById.delete(report.id);
     }
     if (report.type !== 'updates') return;
     for (const { id, events } of report.updates) {
