@@ -173,5 +173,11 @@ describe('the rate of a queue', () => {
     await using heir = await openTestWorker(redis.url, new ScriptedGenerator());
     expect((await result).texts).toEqual([scriptedText(job)]);
     await vi.waitFor(() => expect(heir.consumer.ratePerSecond).toBeGreaterThan(0));
+
+    const rate = heir.consumer.ratePerSecond;
+    for (let retry = 0; retry < 15; retry += 1) await generate(transport, job);
+    const { prioritized } = keys.waitingJobs(job);
+    await vi.waitFor(async () => expect(await redis.client.zcard(prioritized)).toBe(0));
+    expect(heir.consumer.ratePerSecond).toBe(rate);
   });
 });

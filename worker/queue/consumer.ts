@@ -156,13 +156,14 @@ export class Consumer {
     const running: Running = { run, over, isTurnOver: false };
     this.#runningById.set(id, running);
     try {
-      if ((await over) === 'released') {
+      const end = await over;
+      if (end === 'released') {
         if (running.isTurnOver) await this.#giveBackAtEnd(job, token, run);
         else await this.#giveBack(job, token);
         throw new WaitingError();
       }
       // How long one without bound ran says nothing of the next.
-      if (run.job === null || !isUnbounded(run.job)) finish();
+      if (end === 'finished' && run.job && !isUnbounded(run.job)) finish(this.numRunning);
     } catch (error) {
       if (error instanceof WaitingError) throw error;
       this.#failure.reject(error);

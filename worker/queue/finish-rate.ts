@@ -5,12 +5,17 @@ const MAX_AGE_MS = 30_000;
 interface Finish {
   readonly endMs: number;
   readonly runMs: number;
+  /** At its end, itself included. */
+  readonly numRunning: number;
 }
 
 /**
  * How many requests a worker can finish in a second: as many as it takes at a time, by the time
  * that the last ones took. Unlike a count of what was finished, it does not fall when there is
  * nothing to do.
+ *
+ * A request takes longer the more run beside it, so those count that ran beside most others. Before
+ * all rows were taken once, the rate is what they would finish if they were as fast as the few.
  */
 export class FinishRate {
   readonly #maxRunning: number;
@@ -24,14 +29,14 @@ export class FinishRate {
   }
 
   /**
-   * Begins to time a request. @returns to be called when it is finished, and not when it is given
-   * back
+   * Begins to time a request. @returns to be called with the number that run when it is finished,
+   * and not when it is given back
    */
-  start(): () => void {
+  start(): (numRunning: number) => void {
     const startMs = this.#now();
-    return () => {
+    return (numRunning) => {
       const endMs = this.#now();
-      this.#finishes.push({ endMs, runMs: endMs - startMs });
+      this.#finishes.push({ endMs, runMs: endMs - startMs, numRunning });
       this.#forget();
     };
   }
@@ -39,8 +44,10 @@ export class FinishRate {
   /** 0 as long as nothing is measured. */
   get perSecond(): number {
     this.#forget();
-    const totalMs = this.#finishes.reduce((sum, { runMs }) => sum + runMs, 0);
-    return totalMs === 0 ? 0 : (1000 * this.#maxRunning * this.#finishes.length) / totalMs;
+    const most = Math.max(0, ...this.#finishes.map(({ numRunning }) => numRunning));
+    const telling = this.#finishes.filter(({ numRunning }) => 2 * numRunning > most);
+    const totalMs = telling.reduce((sum, { runMs }) => sum + runMs, 0);
+    return totalMs === 0 ? 0 : (1000 * this.#maxRunning * telling.length) / totalMs;
   }
 
   #forget(): void {

@@ -35,8 +35,11 @@ export interface RunContext {
   readonly orphanMs: number;
 }
 
-/** `released`: another worker is to claim it. `over`: nothing is left to do here. */
-export type RunEnd = 'released' | 'over';
+/**
+ * `finished`: it ran here to its end. `released`: another worker is to claim it. `over`: nothing is
+ * left to do here.
+ */
+export type RunEnd = 'finished' | 'released' | 'over';
 
 /** Events after which a worker's death is not held against the request. */
 const MIN_PROGRESS = 2;
@@ -65,6 +68,7 @@ export class RequestRun {
   /** Why it is to end, once somebody has said so. */
   #cancelReason: CancelReason | null = null;
   #isStarted = false;
+  #hasRun = false;
   #isLeaving = false;
   #isDropped = false;
   #isReleased = false;
@@ -103,6 +107,7 @@ export class RequestRun {
       const end = await this.#work(claim).finally(this.#endTry);
       log.info('request_left', { id, epoch: claim.epoch, end });
       if (this.#isReleased) return 'released';
+      if (end === 'finished' && this.#hasRun) return 'finished';
       // Redis lost events that readers may have seen; the same bytes are written again.
       if (end !== 'gap') return 'over';
     }
@@ -177,6 +182,7 @@ export class RequestRun {
     eventLog.watch = this.#watchOf(claim, job, published);
     generator.start(job, published.choices, (events) => this.#take(events, claim, eventLog));
     this.#isStarted = true;
+    this.#hasRun = true;
     const reason = claim.cancel ?? this.#cancelReason;
     if (reason !== null) this.cancel(reason);
     const clearDeadline = this.#watchDeadline(job);

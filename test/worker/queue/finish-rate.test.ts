@@ -10,7 +10,7 @@ function openRate(maxRunning: number) {
     for (let i = 0; i < count; i += 1) {
       const end = rate.start();
       clock.ms += runMs;
-      end();
+      end(1);
     }
   }
   return { clock, rate, finish };
@@ -34,7 +34,7 @@ describe('FinishRate', () => {
     const { clock, rate } = openRate(2);
     const ends = [rate.start(), rate.start()];
     clock.ms += 500;
-    for (const end of ends) end();
+    for (const end of ends) end(2);
     expect(rate.perSecond).toBe(4);
   });
 
@@ -64,5 +64,15 @@ describe('FinishRate', () => {
     finish(4, 1000);
     // of the last 16, twelve took 0.1 s and four 1 s
     expect(rate.perSecond).toBeCloseTo(16 / 5.2);
+  });
+
+  it('goes by those that ran beside most others', () => {
+    const { clock, rate, finish } = openRate(8);
+    finish(10, 100); // alone, each faster than it will be
+    expect(rate.perSecond).toBe(80);
+    const ends = Array.from({ length: 8 }, () => rate.start());
+    clock.ms += 400;
+    for (const [i, end] of ends.entries()) end(8 - i);
+    expect(rate.perSecond).toBe(20);
   });
 });
