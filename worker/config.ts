@@ -47,7 +47,10 @@ const environmentSchema = z
       .default(Math.max(1, Math.min(availableParallelism() - 1, 16))),
     MAX_SEQUENCES: positiveInt.max(1024).default(16),
     MAX_BATCHED_TOKENS: positiveInt.default(256),
-    /** Output tokens that a request without bound has before it makes room for one that waits. */
+    /**
+     * Output tokens of each choice that a request without bound has before it makes room for one
+     * that waits: at least these, and no fewer than make up for reading its context again.
+     */
     QUANTUM_TOKENS: positiveInt.default(DEFAULT_QUANTUM_TOKENS),
     /** Memory for prompts that may come again; 0 switches the prefix cache off. */
     PREFIX_CACHE_MIB: z.coerce.number().int().nonnegative().default(256),

@@ -14,6 +14,17 @@ export function renewalTokens({ windowTokens }: SinkPolicy): number {
   return RENEWAL_WINDOWS * windowTokens;
 }
 
+/** Windows of output that a turn of a choice is worth. */
+const TURN_WINDOWS = 16;
+
+/**
+ * Output tokens of a choice after which giving its place to others pays: whoever goes on with it
+ * reads its context again, nine windows at worst and five on average.
+ */
+export function turnTokens({ sinkTokens, windowTokens }: SinkPolicy): number {
+  return TURN_WINDOWS * (sinkTokens + windowTokens);
+}
+
 /** Tokens at which a context is full, and begun anew. */
 export function contextTokens(policy: SinkPolicy): number {
   return policy.sinkTokens + policy.windowTokens + renewalTokens(policy);

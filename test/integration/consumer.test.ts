@@ -6,7 +6,7 @@ import { QuietQueueWatch } from '../../worker/queue/quiet-queue-watch.ts';
 import { jobOf } from '../support/jobs.ts';
 import { openTestRedis, type TestRedis } from '../support/redis.ts';
 import { ScriptedGenerator, scriptedText } from '../support/scripted-generator.ts';
-import { generate, openTestWorker, readAll, stepUntil } from '../support/workers.ts';
+import { generate, openTestWorker, readAll, stepUntil, testQueue } from '../support/workers.ts';
 
 const keys = new Keys();
 const never = new AbortController().signal;
@@ -138,6 +138,30 @@ describe('hand-over', () => {
     for (const [i, result] of results.entries()) {
       expect((await result).texts).toEqual([scriptedText(jobs[i]!)]);
     }
+  });
+});
+
+describe('a worker whose rows are asked for by many choices', () => {
+  it('leaves further requests to others until it has room again', async () => {
+    const full = new ScriptedGenerator('by-hand');
+    await using _full = await openTestWorker(redis.url, full, { maxRunning: 4 });
+    const jobs = Array.from({ length: 4 }, () => jobOf({ n: 4 }));
+    const results = jobs.slice(0, 2).map((job) => generate(transport, job));
+    await full.started(2);
+    results.push(...jobs.slice(2).map((job) => generate(transport, job)));
+    const { prioritized } = keys.waitingJobs(testQueue);
+    await vi.waitFor(async () => expect(await redis.client.zcard(prioritized)).toBe(2));
+    const other = new ScriptedGenerator();
+    const worker = await openTestWorker(redis.url, other, { maxRunning: 4 });
+    await Promise.all(results.slice(2));
+    expect(other.starts).toHaveLength(2);
+    await worker.stop();
+
+    while (full.numRunning > 0) full.step();
+    results.push(generate(transport, jobOf()));
+    await full.started(3);
+    while (full.numRunning > 0) full.step();
+    await Promise.all(results);
   });
 });
 

@@ -9,7 +9,7 @@ import { ScriptedGenerator, scriptedText } from '../support/scripted-generator.t
 import { generate, openTestWorker, testQueue } from '../support/workers.ts';
 
 const keys = new Keys();
-const sinks = { type: 'sinks', sinkTokens: 4, windowTokens: 100 } as const;
+const sinks = { type: 'sinks', sinkTokens: 0, windowTokens: 1 } as const;
 let redis: TestRedis;
 let transport: RedisTransport;
 
@@ -86,7 +86,11 @@ describe('requests without bound', () => {
       maxRunning: 1,
       quantumTokens: 4,
     });
-    const endless = endlessJob({ priority: 10 });
+    const endless = endlessJob({
+      maxTokens: 9000,
+      n: 2,
+      contextPolicy: { ...sinks, windowTokens: 20 },
+    });
     const endlessResult = generate(transport, endless);
     await generator.started(1);
     const others = [jobOf({ maxTokens: 3 }), jobOf({ maxTokens: 2 })];
@@ -97,8 +101,10 @@ describe('requests without bound', () => {
     while (generator.numRunning > 0) generator.step();
     const order = [endless, ...others, endless].map(({ id }) => id);
     expect(generator.starts.map(({ id }) => id)).toEqual(order);
-    expect(generator.starts.at(-1)?.published[0]?.tokenIds.length).toBeGreaterThanOrEqual(4);
-    expect((await endlessResult).texts).toEqual([scriptedText(endless)]);
+    for (const { tokenIds, numTrimmed = 0 } of generator.starts.at(-1)?.published ?? []) {
+      expect(tokenIds.length + numTrimmed).toBeGreaterThanOrEqual(16 * 20); // sixteen windows
+    }
+    expect((await endlessResult).texts).toEqual([0, 1].map((i) => scriptedText(endless, i)));
     for (const [i, job] of others.entries()) {
       expect((await results[i])?.texts).toEqual([scriptedText(job)]);
     }

@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import { type Job as QueueJob, WaitingError, Worker } from 'bullmq';
 import { type RequestId, toRequestId } from '../../shared/ids.ts';
-import { isUnbounded } from '../../shared/protocol/job.ts';
+import { turnTokens } from '../../shared/protocol/endless.ts';
+import { isUnbounded, type Job, numChoices } from '../../shared/protocol/job.ts';
 import type { QueueOf } from '../../shared/protocol/keys.ts';
 import type { CancelReason } from '../../shared/protocol/request-scripts.ts';
 import { BackOfQueue } from './back-of-queue.ts';
@@ -24,9 +25,18 @@ export interface ConsumerOptions {
   readonly stalledCheckMs: number;
   /** Time to hand everything over once told to stop. */
   readonly graceMs: number;
-  /** Output tokens after which a request without bound gives its place to one that waits. */
+  /**
+   * Output tokens of each choice after which a request without bound gives its place to one that
+   * waits, at least.
+   */
   readonly quantumTokens: number;
 }
+
+/**
+ * A request may have many choices, each of which wants a row. Some may wait, so that no row is empty
+ * when one of them ends.
+ */
+const MAX_CHOICES_PER_ROW = 2;
 
 /** Deaths are counted by the claim script, which knows progress from none. */
 const UNLIMITED = 1_000_000;
@@ -65,6 +75,18 @@ export class Consumer {
     return this.#runningById.size;
   }
 
+  /** Whether it would take one more request. */
+  get #hasRoom(): boolean {
+    return this.numRunning < this.#options.maxRunning && this.#hasRows;
+  }
+
+  /** Whether the choices of its requests are not too many for its rows. */
+  get #hasRows(): boolean {
+    const runs = Array.from(this.#runningById.values(), ({ run }) => run);
+    const count = runs.reduce((sum, { job }) => sum + (job === null ? 1 : numChoices(job)), 0);
+    return count < MAX_CHOICES_PER_ROW * this.#options.maxRunning;
+  }
+
   /** Requests that it can finish a second; 0 while nothing is measured. */
   get ratePerSecond(): number {
     return this.#finishRate.perSecond;
@@ -77,8 +99,9 @@ export class Consumer {
    *   over
    */
   async run(signal: AbortSignal): Promise<void> {
-    const { queue, redis, stalledCheckMs, maxRunning, quantumTokens } = this.#options;
+    const { queue, redis, stalledCheckMs: checkMs } = this.#options;
     const { keys } = this.#context;
+    const hasRoom = () => this.#hasRoom;
     using _yielded = this.#yielded;
     await listenForCancels(redis.subscriber, keys, (id, reason) => {
       this.#runningById.get(id)?.run.cancel(reason);
@@ -87,16 +110,15 @@ export class Consumer {
     this.#worker = this.#openWorker();
     using _watch = new QuietQueueWatch(redis.command, keys, {
       queue,
-      checkMs: stalledCheckMs,
-      hasRoom: () => this.numRunning < this.#options.maxRunning,
+      checkMs,
+      hasRoom,
       numTaken: () => this.#numTaken,
       onStuck: () => this.#reopenWorker(),
     });
     using _share = new FairShare(redis.command, keys, {
       queue,
-      checkMs: stalledCheckMs,
-      quantumTokens,
-      maxRunning,
+      checkMs,
+      hasRoom,
       holders: () => this.#holders,
       onTurnOver: (id) => this.#yield(id),
     });
@@ -135,6 +157,13 @@ export class Consumer {
     void old?.close();
   }
 
+  /** Leaves requests to others while those that are here wait for rows. */
+  #fitConcurrency(): void {
+    if (this.#worker === null) return;
+    const { maxRunning } = this.#options;
+    this.#worker.concurrency = this.#hasRows ? maxRunning : Math.max(1, this.numRunning);
+  }
+
   async #process(job: QueueJob, token: string | undefined): Promise<void> {
     this.#numTaken += 1;
     const id = toRequestId(job.id ?? '');
@@ -150,7 +179,7 @@ export class Consumer {
       await before.run.drop();
       await before.over;
     }
-    const run = new RequestRun(id, this.#context);
+    const run = new RequestRun(id, this.#context, () => this.#fitConcurrency());
     const finish = this.#finishRate.start();
     const over = run.run();
     const running: Running = { run, over, isTurnOver: false };
@@ -170,6 +199,7 @@ export class Consumer {
       await new Promise(() => undefined); // never done: neither finished nor failed
     } finally {
       if (this.#runningById.get(id) === running) this.#runningById.delete(id);
+      this.#fitConcurrency();
     }
   }
 
@@ -190,9 +220,15 @@ export class Consumer {
   get #holders(): Holder[] {
     return Array.from(this.#runningById, ([id, { run }]) => ({
       id,
-      isUnbounded: run.job !== null && isUnbounded(run.job),
       numTokens: run.numTokens,
+      turnTokens: this.#turnTokensOf(run.job),
     }));
+  }
+
+  #turnTokensOf(job: Job | null): number {
+    if (job?.contextPolicy.type !== 'sinks' || !isUnbounded(job)) return Infinity;
+    const perChoice = Math.max(this.#options.quantumTokens, turnTokens(job.contextPolicy));
+    return perChoice * numChoices(job);
   }
 
   /** Lets a request give its place away, at a token's boundary. */

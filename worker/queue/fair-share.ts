@@ -6,18 +6,20 @@ import { countWaiting } from './waiting-jobs.ts';
 /** A request that this worker works on. */
 export interface Holder {
   readonly id: RequestId;
-  /** Whether it may run for so long that others cannot be left to wait for its end. */
-  readonly isUnbounded: boolean;
   /** Output tokens that it has had here. */
   readonly numTokens: number;
+  /**
+   * Those after which it gives its place to one that waits; `Infinity` where others can be left to
+   * wait for its end.
+   */
+  readonly turnTokens: number;
 }
 
 export interface FairShareOptions {
   readonly queue: QueueOf;
   readonly checkMs: number;
-  /** Output tokens that a request without bound is left to before it gives its place away. */
-  readonly quantumTokens: number;
-  readonly maxRunning: number;
+  /** Whether this worker would take a request if it were given one. */
+  readonly hasRoom: () => boolean;
   readonly holders: () => readonly Holder[];
   /** Gives the request's place away, and puts it at the end of its queue. */
   readonly onTurnOver: (id: RequestId) => void;
@@ -42,9 +44,9 @@ export class FairShare implements Disposable {
   }
 
   async check(): Promise<void> {
-    const { queue, holders, maxRunning, quantumTokens } = this.#options;
-    const isDue = ({ isUnbounded, numTokens }: Holder) => isUnbounded && numTokens >= quantumTokens;
-    if (this.#isChecking || holders().length < maxRunning || !holders().some(isDue)) return;
+    const { queue, hasRoom, holders } = this.#options;
+    const isDue = ({ numTokens, turnTokens }: Holder) => numTokens >= turnTokens;
+    if (this.#isChecking || hasRoom() || !holders().some(isDue)) return;
     this.#isChecking = true;
     try {
       const numWaiting = await countWaiting(this.#client, this.#keys, queue);

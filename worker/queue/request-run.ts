@@ -49,6 +49,7 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 export class RequestRun {
   readonly #id: RequestId;
   readonly #context: RunContext;
+  readonly #onJob: () => void;
   #current: { readonly claim: Claim; readonly eventLog: EventLog } | null = null;
   #job: Job | null = null;
   /** `null` for a request that is not endless. */
@@ -73,9 +74,11 @@ export class RequestRun {
   #isDropped = false;
   #isReleased = false;
 
-  constructor(id: RequestId, context: RunContext) {
+  /** @param onJob called once the job is known */
+  constructor(id: RequestId, context: RunContext, onJob: () => void = () => undefined) {
     this.#id = id;
     this.#context = context;
+    this.#onJob = onJob;
   }
 
   /** `null` before it is claimed. */
@@ -175,6 +178,7 @@ export class RequestRun {
   async #generate(claim: Claim, job: Job, eventLog: EventLog): Promise<LogEnd> {
     const { redis, keys, generator } = this.#context;
     this.#job = job;
+    this.#onJob();
     const published = await readPublished(redis, keys, job);
     if (this.#isLeaving) await this.#giveBack(claim, eventLog);
     if (this.#isLeaving || this.#isDropped) return 'dropped';
