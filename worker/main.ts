@@ -80,6 +80,9 @@ async function main(): Promise<void> {
         context,
       ),
   );
+  const running = { name: 'rivulet_requests_running', help: 'Requests on this worker' };
+  metrics.addGauge(running, () => consumers.reduce((sum, { numRunning }) => sum + numRunning, 0));
+  await using _metrics = await serveMetrics(metrics.registry, config.metricsPort);
   await using _registration = await register(redis.command, patient, keys, {
     card,
     tokenizerFiles: engine.model.tokenizerFiles,
@@ -87,9 +90,6 @@ async function main(): Promise<void> {
     ratePerSecond: (each) => consumers[JOB_CLASSES.indexOf(each)]?.ratePerSecond ?? 0,
     maxRunning: config.limits.maxSequences,
   });
-  const running = { name: 'rivulet_requests_running', help: 'Requests on this worker' };
-  metrics.addGauge(running, () => consumers.reduce((sum, { numRunning }) => sum + numRunning, 0));
-  await using _metrics = await serveMetrics(metrics.registry, config.metricsPort);
   log.info('worker_ready', { model: card.name, fingerprint: card.fingerprint });
   await Promise.all(consumers.map((consumer) => consumer.run(shutdown.signal)));
   log.info('worker_stopped');

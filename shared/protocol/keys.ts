@@ -98,6 +98,11 @@ export class Keys {
     return `${this.prefix}:{models}:cards`;
   }
 
+  /** Sorted set: `servedModelField` by when it was served last, in ms. */
+  get modelsServed(): string {
+    return `${this.prefix}:{models}:served`;
+  }
+
   /** Sorted set: `<servedModelField> <worker id>`, scored by when its heartbeat expires, in ms. */
   get workers(): string {
     return `${this.prefix}:{models}:workers`;

@@ -5,20 +5,26 @@ import { NOW_MS, type Script } from './scripts.ts';
 
 /**
  * Says that a worker lives and what it serves. Of several workers with one model, the first has
- * said since when there is one.
+ * said since when there is one. Forgets models that nobody has served for a day.
  *
- * KEYS model cards, workers. ARGV field of the model, card, member of the worker, ms until the next
- * heartbeat is overdue.
+ * KEYS model cards, workers, when each model was served last. ARGV field of the model, card, member
+ * of the worker, ms until the next heartbeat is overdue.
  */
 export const HEARTBEAT: Script = {
   name: 'heartbeat',
   lua: `${NOW_MS}
+local now = nowMs()
 local known = redis.call('HGET', KEYS[1], ARGV[1])
 local created = known and string.match(known, '"createdMs":%d+')
 local card = created and string.gsub(ARGV[2], '"createdMs":%d+', created, 1) or ARGV[2]
 redis.call('HSET', KEYS[1], ARGV[1], card)
-redis.call('ZADD', KEYS[2], nowMs() + ARGV[4], ARGV[3])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', nowMs() - 60000)`,
+redis.call('ZADD', KEYS[3], now, ARGV[1])
+redis.call('ZADD', KEYS[2], now + ARGV[4], ARGV[3])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - 60000)
+for _, field in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now - 86400000)) do
+  redis.call('HDEL', KEYS[1], field)
+  redis.call('ZREM', KEYS[3], field)
+end`,
 };
 
 /**
@@ -29,9 +35,10 @@ redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', nowMs() - 60000)`,
 export const DEPART: Script = {
   name: 'depart',
   lua: `${NOW_MS}
+local now = nowMs()
 redis.call('ZREM', KEYS[1], ARGV[1])
-redis.call('ZADD', KEYS[2], nowMs(), ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', nowMs() - 3600000)`,
+redis.call('ZADD', KEYS[2], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - 3600000)`,
 };
 
 /**

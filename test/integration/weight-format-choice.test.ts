@@ -5,6 +5,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Keys } from '../../shared/protocol/keys.ts';
 import { loadConfig } from '../../worker/config.ts';
 import { chooseFormat } from '../../worker/model/choose-format.ts';
+import { processorClass } from '../../worker/model/processor.ts';
 import { settleWeightFormat } from '../../worker/weight-format.ts';
 import { openTestRedis, type TestRedis } from '../support/redis.ts';
 
@@ -59,12 +60,14 @@ describe('settleWeightFormat', () => {
 
   it('takes what the first worker of the model measured', async () => {
     const first = await settle('auto');
-    expect(await redis.client.hgetall(keys.autoSettings)).toEqual({
-      'stories-draft:weight_format_cpu': first,
-    });
+    const settings = await redis.client.hgetall(keys.autoSettings);
+    const [field = ''] = Object.keys(settings);
+    expect(settings).toEqual({ [field]: first });
+    expect(field).toMatch(/^stories-draft:weight_format_cpu_[0-9a-f]{16}_/);
+    expect(field.endsWith(processorClass())).toBe(true);
 
     const other = first === 'q8' ? 'int8' : 'q8';
-    await redis.client.hset(keys.autoSettings, 'stories-draft:weight_format_cpu', other);
+    await redis.client.hset(keys.autoSettings, field, other);
     expect(await settle('auto')).toBe(other);
   });
 

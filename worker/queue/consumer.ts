@@ -33,8 +33,8 @@ export interface ConsumerOptions {
 }
 
 /**
- * A request may have many choices, each of which wants a row. Some may wait, so that no row is empty
- * when one of them ends.
+ * A request may have many choices, each of which wants a row. Some may wait, so that no row is
+ * empty when one of them ends.
  */
 const MAX_CHOICES_PER_ROW = 2;
 

@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import { JOB_CLASSES, type JobClass } from '../../shared/protocol/job.ts';
 import { type Keys, servedModelField } from '../../shared/protocol/keys.ts';
 import {
@@ -44,9 +45,10 @@ export async function register(
     if (isBeating) return; // Redis is away; the beat under way will be sent when it is back
     isBeating = true;
     try {
-      const args = [field, encodeModelCard(card), member, OVERDUE_MS];
+      const dated = datedBy(card, await client.hget(keys.modelCards, field));
+      const args = [field, encodeModelCard(dated), member, OVERDUE_MS];
       if ((await client.exists(tokenizer)) === 0) await client.hset(tokenizer, tokenizerFiles);
-      await runScript(host, HEARTBEAT, [keys.modelCards, keys.workers], args);
+      await runScript(host, HEARTBEAT, [keys.modelCards, keys.workers, keys.modelsServed], args);
       for (const [each, key] of rates) {
         const args = [workerId, ratePerSecond(each), OVERDUE_MS, maxRunning ?? ''];
         await runScript(host, REPORT_RATE, [key], args);
@@ -68,9 +70,19 @@ export async function register(
   };
 }
 
+const datedSchema = z.object({ createdMs: z.number() });
+
+/** A model is as old as the first of its workers, whoever tells of it. */
+function datedBy(card: ModelCard, known: string | null): ModelCard {
+  const first = datedSchema.safeParse(known && JSON.parse(known));
+  return first.success
+    ? { ...card, createdMs: Math.min(card.createdMs, first.data.createdMs) }
+    : card;
+}
+
 export interface AutoSetting {
   readonly model: string;
-  /** `weight_format_cpu`, for one. */
+  /** With all that the choice depends on: workers that differ in it choose for themselves. */
   readonly setting: string;
   /** What this worker would choose; asked only while nobody else has. */
   readonly choose: () => Promise<string>;
