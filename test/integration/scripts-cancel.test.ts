@@ -50,3 +50,17 @@ describe('cancel', () => {
     }
   });
 });
+
+describe('leave', () => {
+  it('counts each of many readers who go at once, and none of an unknown request', async () => {
+    const id = await bench.queued();
+    const counts = await Promise.all(
+      Array.from({ length: 10 }, () => bench.over(bench.redis.connect()).leave(id)),
+    );
+    expect(counts.sort((a, b) => a - b)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+
+    const nobody = createRequestId();
+    expect(await bench.scripts.leave(nobody)).toBe(0);
+    expect(await bench.redis.client.exists(bench.keysOf(nobody).state)).toBe(0);
+  });
+});

@@ -126,4 +126,15 @@ describe('release', () => {
     expect(await bench.scripts.release(id, 1)).toBe(false);
     expect(await bench.field(id, 'status')).toBe('running');
   });
+
+  it('is done once, however many ask for it at once', async () => {
+    const id = await bench.queued();
+    for (const worker of ['dead', 'giver']) await bench.claim(id, worker);
+    const replies = await Promise.all(
+      Array.from({ length: 8 }, () => bench.over(bench.redis.connect()).release(id, 2)),
+    );
+    expect(replies.filter((isDone) => isDone)).toHaveLength(1);
+    expect(await bench.field(id, 'epoch')).toBe('3');
+    expect(await bench.redis.client.llen(bench.keysOf(id).claims)).toBe(1);
+  });
 });

@@ -152,3 +152,27 @@ describe('finish', () => {
     expect(await bench.field(id, 'status')).toBe('running');
   });
 });
+
+describe('trim', () => {
+  it('keeps marks, and cuts once and forward, for the one who writes', async () => {
+    const id = await bench.queued();
+    await bench.claim(id);
+    const payloads = Array.from({ length: 9 }, (_, i) => `${i}`);
+    await bench.scripts.append(id, { epoch: 1, firstSeq: 0, payloads });
+    const trim = (epoch: number, seq: number | null) => {
+      const cut = seq === null ? null : { seq, firstKept: `1-${seq}`, choices: [] };
+      return bench.over(bench.redis.connect()).trim(id, { epoch, marks: `of ${epoch}`, cut });
+    };
+    expect(await trim(1, null)).toBe(false);
+    expect(await bench.field(id, 'marks')).toBe('of 1');
+    const replies = await Promise.all(Array.from({ length: 6 }, () => trim(1, 6)));
+    expect(replies.filter((isCut) => isCut)).toHaveLength(1);
+    expect([await trim(1, 4), await trim(1, 12), await trim(2, 8)]).toEqual([false, false, false]);
+
+    expect(await bench.logOf(id)).toBe('1-6 6, 1-7 7, 1-8 8');
+    await bench.claim(id);
+    expect(await trim(1, 8)).toBe(false);
+    expect(await bench.field(id, 'marks')).toBe('of 1');
+    expect(await bench.field(id, 'trimmedTo')).toBe('6');
+  });
+});
