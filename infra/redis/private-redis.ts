@@ -27,8 +27,8 @@ const READY = 'Ready to accept connections';
 
 /**
  * A killed server has lost nothing it said yes to: with `no`, every write reaches the kernel before
- * its reply leaves. (`everysec` puts writes off while it syncs; `always` would also survive a power
- * failure, for 2 ms and more of waiting in each turn of the server's loop.)
+ * its reply leaves. (`everysec` puts writes off while it syncs; `always`, which redis.conf has for
+ * production, would also survive a power failure, for a sync in each turn of the server's loop.)
  */
 const DURABLE = ['--appendonly', 'yes', '--appendfsync', 'no', '--save', ''];
 
