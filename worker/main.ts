@@ -3,13 +3,14 @@ import { JOB_CLASSES } from '../shared/protocol/job.ts';
 import { Keys } from '../shared/protocol/keys.ts';
 import type { ModelCard, TokenizerFiles } from '../shared/protocol/model-card.ts';
 import { RequestScripts } from '../shared/protocol/request-scripts.ts';
-import { loadConfig } from './config.ts';
-import { connectRedis } from './queue/connection.ts';
+import { loadConfig, type WorkerConfig } from './config.ts';
+import { connectRedis, type RedisConnections } from './queue/connection.ts';
 import { Consumer } from './queue/consumer.ts';
 import { LastTries } from './queue/last-tries.ts';
 import { PatientRedis } from './queue/patient-redis.ts';
 import { register } from './queue/registry.ts';
-import { createLog } from './telemetry/log.ts';
+import type { RunContext } from './queue/request-run.ts';
+import { createLog, type Log } from './telemetry/log.ts';
 import { Metrics } from './telemetry/metrics.ts';
 import { serveMetrics } from './telemetry/metrics-server.ts';
 import { EngineClient } from './thread/client.ts';
@@ -22,22 +23,23 @@ const MAX_CLAIMS = 3;
 /** Time to close what is open, after the grace for requests. */
 const CLOSING_MS = 3000;
 
+/** What the parts of a worker share. */
+interface Parts {
+  readonly config: WorkerConfig;
+  readonly workerId: string;
+  readonly keys: Keys;
+  readonly redis: RedisConnections;
+  readonly metrics: Metrics;
+  readonly log: Log;
+}
+
 /** `npm run worker`: everything is made here, in order, and closed in reverse however it ends. */
 async function main(): Promise<void> {
   const config = loadConfig(process.env);
   const workerId = randomUUID();
   const metrics = new Metrics({ model: config.model.name });
   const log = metrics.countingLog(createLog(config.logLevel, { worker: workerId.slice(0, 8) }));
-  const shutdown = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.on(signal, () => {
-      shutdown.abort();
-      // Whatever hangs, be it a connection that never comes back: the locks run out, and others go
-      // on.
-      setTimeout(() => process.exit(1), config.graceMs + CLOSING_MS).unref();
-    });
-  }
-
+  const shutdown = listenForSignals(config.graceMs);
   const keys = new Keys();
   await using redis = await connectRedis(config.redisUrl);
   await using engine = await EngineClient.open({
@@ -49,40 +51,12 @@ async function main(): Promise<void> {
   });
   const card = toCard(config.model.name, engine.model);
   const patient = new PatientRedis(redis.command, log);
-  const context = {
-    redis: patient,
-    keys,
-    scripts: new RequestScripts(patient, keys, {
-      isCluster: redis.isCluster,
-      retentionMs: config.retentionMs,
-    }),
-    generator: metrics.measuring(engine, Date.now),
-    log,
-    workerId,
-    maxClaims: MAX_CLAIMS,
-    lastTries: new LastTries(),
-    logLimits: config.logLimits,
-    orphanMs: config.orphanMs,
-  };
-  // Each takes as many as there are rows, so that batch jobs never keep an interactive one from
-  // being taken.
-  const consumers = JOB_CLASSES.map(
-    (each) =>
-      new Consumer(
-        {
-          queue: { model: card.name, fingerprint: card.fingerprint, class: each },
-          redis,
-          maxRunning: config.limits.maxSequences,
-          ...config.lock,
-          graceMs: config.graceMs,
-          quantumTokens: config.limits.quantumTokens,
-        },
-        context,
-      ),
-  );
+  const parts = { config, workerId, keys, redis, metrics, log };
+  const consumers = openConsumers(parts, runContextOf(parts, patient, engine), card);
   const running = { name: 'rivulet_requests_running', help: 'Requests on this worker' };
   metrics.addGauge(running, () => consumers.reduce((sum, { numRunning }) => sum + numRunning, 0));
   await using _metrics = await serveMetrics(metrics.registry, config.metricsPort);
+  const signal = shutdown.beginServing();
   await using _registration = await register(redis.command, patient, keys, {
     card,
     tokenizerFiles: engine.model.tokenizerFiles,
@@ -91,8 +65,64 @@ async function main(): Promise<void> {
     maxRunning: config.limits.maxSequences,
   });
   log.info('worker_ready', { model: card.name, fingerprint: card.fingerprint });
-  await Promise.all(consumers.map((consumer) => consumer.run(shutdown.signal)));
+  await Promise.all(consumers.map((consumer) => consumer.run(signal)));
   log.info('worker_stopped');
+}
+
+/** A process that has nothing to hand over yet ends at once when it is told to. */
+function listenForSignals(graceMs: number): { readonly beginServing: () => AbortSignal } {
+  const shutdown = new AbortController();
+  let isServing = false;
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      if (!isServing) process.exit(0);
+      shutdown.abort();
+      // Whatever hangs, be it a connection that never comes back: the locks run out, and others go
+      // on.
+      setTimeout(() => process.exit(1), graceMs + CLOSING_MS).unref();
+    });
+  }
+  return {
+    beginServing: () => {
+      isServing = true;
+      return shutdown.signal;
+    },
+  };
+}
+
+function runContextOf(parts: Parts, patient: PatientRedis, engine: EngineClient): RunContext {
+  const { config, workerId, keys, redis, metrics, log } = parts;
+  const { retentionMs } = config;
+  return {
+    redis: patient,
+    keys,
+    scripts: new RequestScripts(patient, keys, { isCluster: redis.isCluster, retentionMs }),
+    generator: metrics.measuring(engine, Date.now),
+    log,
+    workerId,
+    maxClaims: MAX_CLAIMS,
+    lastTries: new LastTries(),
+    logLimits: config.logLimits,
+    orphanMs: config.orphanMs,
+  };
+}
+
+/**
+ * One for each class of jobs. Each takes as many as there are rows, so that batch jobs never keep
+ * an interactive one from being taken.
+ */
+function openConsumers({ config, redis }: Parts, context: RunContext, card: ModelCard): Consumer[] {
+  return JOB_CLASSES.map((each) => {
+    const options = {
+      queue: { model: card.name, fingerprint: card.fingerprint, class: each },
+      redis,
+      maxRunning: config.limits.maxSequences,
+      ...config.lock,
+      graceMs: config.graceMs,
+      quantumTokens: config.limits.quantumTokens,
+    };
+    return new Consumer(options, context);
+  });
 }
 
 function toCard(name: string, model: OpenedModel): ModelCard {
