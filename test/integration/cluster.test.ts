@@ -48,6 +48,23 @@ describe('on a cluster of three nodes', () => {
     expect((await result).ids[0]).toBe('1-0');
   });
 
+  it('a second worker takes over from one that died', async () => {
+    const dying = new ScriptedGenerator('by-hand');
+    const killed = await openTestWorker(cluster.url, dying, { context: { workerId: 'killed' } });
+    const jobs = Array.from({ length: 6 }, () => jobOf());
+    const results = jobs.map((job) => generate(transport, job));
+    await dying.started(6);
+    dying.step();
+    killed.kill();
+    await using _heir = await openTestWorker(cluster.url, new ScriptedGenerator());
+
+    for (const [i, result] of results.entries()) {
+      const { texts, ids } = await result;
+      expect(texts).toEqual([scriptedText(jobs[i]!)]);
+      expect(ids.map((id) => Number(id.split('-')[1]))).toEqual(ids.map((_, seq) => seq));
+    }
+  });
+
   it('a queued request can be cancelled', async () => {
     const job = jobOf({ fingerprint: 'nobody' });
     const result = generate(transport, job);

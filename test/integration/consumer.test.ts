@@ -2,7 +2,6 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { openRedisTransport, type RedisTransport } from '../../edge/transport/redis-transport.ts';
 import type { RequestId } from '../../shared/ids.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
-import { QuietQueueWatch } from '../../worker/queue/quiet-queue-watch.ts';
 import { jobOf } from '../support/jobs.ts';
 import { openTestRedis, type TestRedis } from '../support/redis.ts';
 import { ScriptedGenerator, scriptedText } from '../support/scripted-generator.ts';
@@ -24,6 +23,11 @@ afterAll(async () => {
 
 function numLogged(id: RequestId): Promise<number> {
   return redis.client.xlen(keys.request(id).log);
+}
+
+async function waiting(count: number): Promise<void> {
+  const { prioritized } = keys.waitingJobs(testQueue);
+  await vi.waitFor(async () => expect(await redis.client.zcard(prioritized)).toBe(count));
 }
 
 /** What the stalled-job check finds of a worker that stopped renewing. */
@@ -126,6 +130,27 @@ describe('hand-over', () => {
     expect(leaving.numRunning).toBe(0);
   });
 
+  it('puts requests at the head of the queue, before all that waited', async () => {
+    const full = new ScriptedGenerator('by-hand');
+    const worker = await openTestWorker(redis.url, full, { maxRunning: 2 });
+    const jobs = Array.from({ length: 5 }, () => jobOf());
+    const results = [];
+    for (const [i, job] of jobs.entries()) {
+      results.push(generate(transport, job));
+      if (i < 2) await full.started(i + 1);
+      else await waiting(i - 1);
+    }
+    await worker.stop();
+    await waiting(5);
+    const heir = new ScriptedGenerator();
+    await using _heir = await openTestWorker(redis.url, heir, { maxRunning: 1 });
+    await Promise.all(results);
+
+    const order = heir.starts.map(({ id }) => jobs.findIndex((job) => job.id === id));
+    expect(order.slice(0, 2).sort()).toEqual([0, 1]);
+    expect(order.slice(2)).toEqual([2, 3, 4]);
+  });
+
   it('leaves what is queued to others', async () => {
     const full = new ScriptedGenerator('by-hand');
     const worker = await openTestWorker(redis.url, full, { maxRunning: 1 });
@@ -149,8 +174,7 @@ describe('a worker whose rows are asked for by many choices', () => {
     const results = jobs.slice(0, 2).map((job) => generate(transport, job));
     await full.started(2);
     results.push(...jobs.slice(2).map((job) => generate(transport, job)));
-    const { prioritized } = keys.waitingJobs(testQueue);
-    await vi.waitFor(async () => expect(await redis.client.zcard(prioritized)).toBe(2));
+    await waiting(2);
     const other = new ScriptedGenerator();
     const worker = await openTestWorker(redis.url, other, { maxRunning: 4 });
     await Promise.all(results.slice(2));
@@ -245,20 +269,5 @@ describe('Redis', () => {
       expect(last?.type).toBe('done');
       expectContinuous(ids);
     }
-  });
-
-  it('that holds requests back from a worker with room is noticed', async () => {
-    const job = jobOf({ fingerprint: 'quiet' });
-    await transport.submit(job, never);
-    const stuck = Promise.withResolvers<void>();
-    using _watch = new QuietQueueWatch(redis.client, keys, {
-      queue: job,
-      checkMs: 10,
-      hasRoom: () => true,
-      numTaken: () => 0,
-      onStuck: stuck.resolve,
-    });
-    await stuck.promise;
-    await transport.cancel(job.id);
   });
 });
