@@ -1,4 +1,4 @@
-import { availableParallelism, homedir } from 'node:os';
+import { availableParallelism, homedir, totalmem } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { MAX_PADDING } from './cache/layout.ts';
@@ -17,6 +17,9 @@ const proposersSchema = z.string().transform((text, context) => {
   }
   return known;
 });
+
+/** Of what the machine has, or the container may have. */
+const memoryMib = Math.min(totalmem(), process.constrainedMemory() || Infinity) / 2 ** 20;
 
 const positiveInt = z.coerce.number().int().positive();
 
@@ -52,6 +55,11 @@ const environmentSchema = z
      * that waits: at least these, and no fewer than make up for reading its context again.
      */
     QUANTUM_TOKENS: positiveInt.default(DEFAULT_QUANTUM_TOKENS),
+    /**
+     * Memory for keys and values of running requests, a quarter of all by default: it bounds the
+     * context that is served, and those that outgrow it wait for each other.
+     */
+    KV_CACHE_MIB: positiveInt.default(Math.max(1, Math.floor(memoryMib / 4))),
     /** Memory for prompts that may come again; 0 switches the prefix cache off. */
     PREFIX_CACHE_MIB: z.coerce.number().int().nonnegative().default(256),
     LOCK_MS: positiveInt.min(500).default(2000),
@@ -101,6 +109,7 @@ export function loadConfig(environment: NodeJS.ProcessEnv) {
       proposers: env.PROPOSERS,
       maxDraftTokens: env.MAX_DRAFT_TOKENS,
     },
+    kvCacheBytes: env.KV_CACHE_MIB * 2 ** 20,
     prefixCacheBytes: env.PREFIX_CACHE_MIB * 2 ** 20,
     limits: {
       maxSequences: env.MAX_SEQUENCES,

@@ -46,6 +46,7 @@ async function main(): Promise<void> {
     ...config.model,
     weightFormat: await settleWeightFormat(config.model, redis.command, keys),
     limits: config.limits,
+    kvCacheBytes: config.kvCacheBytes,
     prefixCacheBytes: config.prefixCacheBytes,
     speculation: config.speculation,
   });
@@ -64,6 +65,7 @@ async function main(): Promise<void> {
     ratePerSecond: (each) => consumers[JOB_CLASSES.indexOf(each)]?.ratePerSecond ?? 0,
     maxRunning: config.limits.maxSequences,
   });
+  log.info('kv_cache', { ...engine.model.kvCache });
   log.info('worker_ready', { model: card.name, fingerprint: card.fingerprint });
   await Promise.all(consumers.map((consumer) => consumer.run(signal)));
   log.info('worker_stopped');

@@ -16,6 +16,7 @@ function openEngine(): Promise<EngineClient> {
     weightFormat: 'fp32',
     numThreads: 1,
     limits: { maxSequences: NUM_ROWS, maxBatchedTokens: 4 * NUM_ROWS },
+    kvCacheBytes: 2 ** 28,
     prefixCacheBytes: 0,
     speculation: { draftModelDir: null, proposers: [], maxDraftTokens: 0 },
   });

@@ -22,6 +22,7 @@ function open(): Promise<EngineClient> {
     weightFormat: 'fp32',
     numThreads: 1,
     limits: { maxSequences: 2, maxBatchedTokens: 16 },
+    kvCacheBytes: 2 ** 28,
     prefixCacheBytes: 0,
     speculation: { draftModelDir: null, proposers: [], maxDraftTokens: 8 },
   });

@@ -129,4 +129,26 @@ export const CACHES: readonly Mutant[] = [
     ],
     tests: SHARING_TESTS,
   },
+  {
+    name: 'a row that moves, or is parked, leaves its last block behind',
+    patches: [
+      {
+        file: 'worker/cache/row.ts',
+        search: 'bank.copyRow(index, this.bank, this.index, numSlots);',
+        replace: 'bank.copyRow(index, this.bank, this.index, Math.max(0, numSlots - 1));',
+      },
+    ],
+    tests: ['test/worker/cache/kv-cache.test.ts', 'test/worker/engine/engine-giving-way.test.ts'],
+  },
+  {
+    name: 'a row whose memory went to others is taken for one that was kept',
+    patches: [
+      {
+        file: 'worker/cache/kv-cache.ts',
+        search: 'if (parked === null) return false;',
+        replace: 'if (parked === null) return this.open(row.sinkWindow) !== row && true;',
+      },
+    ],
+    tests: ['test/worker/engine/engine-giving-way.test.ts'],
+  },
 ];

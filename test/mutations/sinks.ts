@@ -40,8 +40,8 @@ export const SINKS: readonly Mutant[] = [
     name: 'a row that moves leaves its sinks behind',
     patches: [
       {
-        file: 'worker/cache/kv-cache.ts',
-        search: 'if (row.sinkWindow) place.bank.copySinks(place.index, bank, index);',
+        file: 'worker/cache/row.ts',
+        search: 'if (this.sinkWindow) bank.copySinks(index, this.bank, this.index);',
         replace: '',
       },
     ],

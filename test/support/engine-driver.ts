@@ -58,6 +58,7 @@ export interface DriverOptions {
   readonly maxSequences?: number;
   readonly maxBatchedTokens?: number;
   readonly quantumTokens?: number;
+  readonly kvCacheBytes?: number;
   readonly prefixCacheBytes?: number;
   readonly speculator?: Speculator;
 }
@@ -92,6 +93,7 @@ export class EngineDriver {
         maxBatchedTokens: options.maxBatchedTokens ?? 64,
         quantumTokens: options.quantumTokens ?? DEFAULT_QUANTUM_TOKENS,
       },
+      kvCacheBytes: options.kvCacheBytes ?? Infinity,
       prefixCacheBytes: options.prefixCacheBytes ?? 0,
       speculator: options.speculator ?? null,
       context,

@@ -1,6 +1,7 @@
-import type { CacheRow, KvCache } from '../../worker/cache/kv-cache.ts';
+import type { KvCache } from '../../worker/cache/kv-cache.ts';
 import { BLOCK_SIZE, type CacheShape, TAIL_CAPACITY } from '../../worker/cache/layout.ts';
 import { NewColumns, type NewTokens } from '../../worker/cache/new-columns.ts';
+import type { CacheRow } from '../../worker/cache/row.ts';
 
 /** A token's keys and values, which say what they are: every number is one of a kind. */
 export type NaiveToken = number;

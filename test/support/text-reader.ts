@@ -1,8 +1,9 @@
 import type { TokenId } from '../../shared/ids.ts';
 import type { SinkPolicy } from '../../shared/protocol/endless.ts';
 import { roomInChunk, type SinkWindow } from '../../worker/cache/columns.ts';
-import { type CacheRow, KvCache } from '../../worker/cache/kv-cache.ts';
+import { KvCache } from '../../worker/cache/kv-cache.ts';
 import { NewColumns } from '../../worker/cache/new-columns.ts';
+import type { CacheRow } from '../../worker/cache/row.ts';
 import { buildBatches } from '../../worker/engine/batch.ts';
 import { Context } from '../../worker/engine/context.ts';
 import type { ModelRunner } from '../../worker/model/runner.ts';

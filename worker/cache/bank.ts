@@ -1,16 +1,15 @@
 import { invariant } from '../../shared/assert.ts';
-import { SINK_CAPACITY } from './columns.ts';
-import { BLOCK_SIZE, type CacheShape, TAIL_CAPACITY } from './layout.ts';
+import { BLOCK_SIZE, type CacheShape, rowBytes, SINK_CAPACITY, TAIL_CAPACITY } from './layout.ts';
 import { type Moves, movesOf, type NewTokens } from './new-columns.ts';
 
-/** The keys and values of one layer. Buffers are never replaced, so views of them stay good. */
+/** The keys and values of one layer. */
 export interface BankLayer {
-  readonly frozenKeys: Float32Array; // [maxRows, numKvHeads, frozenCapacity, headDim]
+  readonly frozenKeys: Float32Array; // [numRows, numKvHeads, frozenCapacity, headDim]
   readonly frozenValues: Float32Array;
-  readonly tailKeys: Float32Array; // [maxRows, numKvHeads, TAIL_CAPACITY, headDim]
+  readonly tailKeys: Float32Array; // [numRows, numKvHeads, TAIL_CAPACITY, headDim]
   readonly tailValues: Float32Array;
   /** Of rows whose window slides, their first block. */
-  readonly sinkKeys: Float32Array; // [maxRows, numKvHeads, SINK_CAPACITY, headDim]
+  readonly sinkKeys: Float32Array; // [numRows, numKvHeads, SINK_CAPACITY, headDim]
   readonly sinkValues: Float32Array;
 }
 
@@ -34,24 +33,28 @@ export interface FrozenBlock {
   readonly values: readonly Float32Array[];
 }
 
+/** Views that are kept: those of the calls of a few steps. */
+const MAX_VIEWS = 32;
+
 /**
  * Rows of equal frozen capacity, side by side, so that any range of them is one view for the model.
  * Knows where numbers lie and nothing of whose they are.
- *
- * The memory is reserved whole; the system backs a page of it when a row first writes there.
  */
 export class Bank {
+  readonly numRows: number;
   readonly frozenCapacity: number;
   readonly layers: readonly BankLayer[];
   readonly #shape: CacheShape;
   readonly #tails: readonly FillingLayer[]; // [numLayers]
   readonly #sinks: readonly FillingLayer[];
+  readonly #views = new Map<string, readonly BankLayer[]>();
 
-  constructor(shape: CacheShape, maxRows: number, frozenCapacity: number) {
+  constructor(shape: CacheShape, numRows: number, frozenCapacity: number) {
     const { numLayers, numKvHeads, headDim } = shape;
     this.#shape = shape;
+    this.numRows = numRows;
     this.frozenCapacity = frozenCapacity;
-    const columns = (count: number) => new Float32Array(maxRows * numKvHeads * count * headDim);
+    const columns = (count: number) => new Float32Array(numRows * numKvHeads * count * headDim);
     this.layers = Array.from({ length: numLayers }, () => ({
       frozenKeys: columns(frozenCapacity),
       frozenValues: columns(frozenCapacity),
@@ -66,6 +69,43 @@ export class Bank {
     });
     this.#tails = this.layers.map((layer) => filling(layer.tailKeys, layer.tailValues));
     this.#sinks = this.layers.map((layer) => filling(layer.sinkKeys, layer.sinkValues));
+  }
+
+  get numBytes(): number {
+    return this.numRows * rowBytes(this.#shape, this.frozenCapacity);
+  }
+
+  /**
+   * What the model reads of rows `start` to `end`. The same range gives the same views, while few
+   * ranges are asked for.
+   */
+  view(start: number, end: number): readonly BankLayer[] {
+    const key = `${start} ${end}`;
+    const known = this.#views.get(key);
+    if (known !== undefined) return known;
+
+    const range = (part: Float32Array) => {
+      const length = part.length / this.numRows;
+      return part.subarray(start * length, end * length);
+    };
+    const layers = this.layers.map((layer) => ({
+      frozenKeys: range(layer.frozenKeys),
+      frozenValues: range(layer.frozenValues),
+      tailKeys: range(layer.tailKeys),
+      tailValues: range(layer.tailValues),
+      sinkKeys: range(layer.sinkKeys),
+      sinkValues: range(layer.sinkValues),
+    }));
+    if (this.#views.size >= MAX_VIEWS) this.#views.clear();
+    this.#views.set(key, layers);
+    return layers;
+  }
+
+  /** Gives the memory back at once; nobody may look at it any more. */
+  free(): void {
+    for (const layer of this.layers) {
+      for (const part of Object.values(layer)) part.buffer.transfer(0);
+    }
   }
 
   /**

@@ -11,9 +11,6 @@ export interface SinkWindow {
   readonly windowSize: number;
 }
 
-/** Columns of a row's sinks: those of its first block, of which a mask opens the sinks. */
-export const SINK_CAPACITY = BLOCK_SIZE;
-
 /**
  * Whether a token sees sinks and window, where before it sees all that there is, as they still
  * touch.

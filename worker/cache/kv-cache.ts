@@ -1,26 +1,11 @@
 import { invariant } from '../../shared/assert.ts';
-import { Bank, type BankLayer, type FrozenBlock } from './bank.ts';
+import type { BankLayer, FrozenBlock } from './bank.ts';
 import { isWorthMoving, planBanks } from './bank-plan.ts';
+import { Banks, type RowGroup } from './banks.ts';
 import { numKeptTokens, type SinkWindow, slotOf } from './columns.ts';
-import { BLOCK_SIZE, type CacheShape, frozenCapacityFor } from './layout.ts';
+import { BLOCK_SIZE, type CacheShape, frozenCapacityFor, rowBytes, wholeBlocks } from './layout.ts';
 import type { NewTokens } from './new-columns.ts';
-
-/** A running sequence's place in the cache. Its bank and index change as rows come, grow and go. */
-export interface CacheRow {
-  readonly frozenCapacity: number;
-  /** Among the rows of its bank. */
-  readonly index: number;
-  /** Leading tokens whose keys and values are here, or were until newer ones took their columns. */
-  readonly numTokens: number;
-  /** What is kept of a text that goes on forever; `null` to keep all. */
-  readonly sinkWindow: SinkWindow | null;
-}
-
-/** Rows of one frozen capacity, in the order in which the model reads them. */
-export interface RowGroup {
-  readonly frozenCapacity: number;
-  readonly rows: readonly CacheRow[];
-}
+import type { CacheRow, Row } from './row.ts';
 
 /** Columns that were computed before, one behind the other. */
 export interface KnownColumns {
@@ -35,12 +20,11 @@ export interface PartOfBlock {
   readonly numTokens: number;
 }
 
-interface Row {
-  bank: Bank;
-  index: number;
-  numTokens: number;
-  readonly frozenCapacity: number;
-  readonly sinkWindow: SinkWindow | null;
+export interface MemoryLimits {
+  /** Memory, but for the moment in which rows move; absent for as much as it takes. */
+  readonly maxBytes?: number;
+  /** Frozen tokens that one row may have, a multiple of 64; absent for any number. */
+  readonly maxCapacity?: number;
 }
 
 /**
@@ -56,33 +40,44 @@ interface Row {
  * arXiv:2309.06180, of which this keeps the blocks and not the indirection.
  */
 export class KvCache {
+  readonly maxBytes: number;
   readonly #shape: CacheShape;
   readonly #maxRows: number;
-  /** Banks that were ever needed: together at most twice the largest, and fresh memory is dear. */
-  readonly #bankByCapacity = new Map<number, Bank>();
-  readonly #rowsByBank = new Map<Bank, Row[]>(); // those that hold rows
-  readonly #views = new Map<string, readonly BankLayer[]>();
+  readonly #maxCapacity: number;
+  readonly #banks: Banks;
 
-  constructor(shape: CacheShape, maxRows: number) {
+  constructor(shape: CacheShape, maxRows: number, limits: MemoryLimits = {}) {
     this.#shape = shape;
     this.#maxRows = maxRows;
+    this.maxBytes = limits.maxBytes ?? Infinity;
+    this.#maxCapacity = limits.maxCapacity ?? Infinity;
+    this.#banks = new Banks(shape, this.maxBytes);
   }
 
   get numRows(): number {
-    return this.#rows.length;
+    return this.#banks.rows.length;
+  }
+
+  /** Memory of rows and of those that are parked. */
+  get numBytes(): number {
+    return this.#banks.numBytes;
   }
 
   /** Rows side by side in memory, shortest capacity first. */
   get groups(): RowGroup[] {
-    return [...this.#rowsByBank]
-      .map(([{ frozenCapacity }, rows]) => ({ frozenCapacity, rows }))
-      .sort((a, b) => a.frozenCapacity - b.frozenCapacity);
+    return this.#banks.groups;
+  }
+
+  /** Memory that a row of so many tokens needs until the block that it fills is full. */
+  bytesFor(numTokens: number, sinkWindow: SinkWindow | null): number {
+    const numKept = numKeptTokens(wholeBlocks(numTokens + 1), sinkWindow);
+    return rowBytes(this.#shape, frozenCapacityFor(numKept, this.#maxCapacity));
   }
 
   /** Adds an empty row. */
   open(sinkWindow: SinkWindow | null = null): CacheRow {
     invariant(this.numRows < this.#maxRows, 'more rows than the cache has');
-    const row = this.#place(BLOCK_SIZE, sinkWindow);
+    const row = this.#banks.open(BLOCK_SIZE, sinkWindow);
     this.#rebalance();
     return row;
   }
@@ -95,8 +90,37 @@ export class KvCache {
 
   /** Gives a row's place to others. */
   release(row: CacheRow): void {
-    this.#unplace(this.#own(row));
+    this.#banks.close(this.#own(row));
     this.#rebalance();
+  }
+
+  /**
+   * Gives a row's place to others, and keeps what it holds beside them for as long as nobody needs
+   * the memory.
+   *
+   * @returns whether there is memory for it; else it is released
+   */
+  park(row: CacheRow): boolean {
+    const owned = this.#own(row);
+    this.#banks.park(owned, this.#leastCapacity(owned));
+    this.#rebalance();
+    return this.#banks.findParked(row) !== null;
+  }
+
+  /** Gives a parked row a place again. @returns `false` when it had to go */
+  unpark(row: CacheRow): boolean {
+    const parked = this.#banks.findParked(row);
+    if (parked === null) return false;
+    invariant(this.numRows < this.#maxRows, 'more rows than the cache has');
+    this.#banks.unpark(parked);
+    this.#rebalance();
+    return true;
+  }
+
+  /** Forgets a parked row, if it is still there. */
+  discard(row: CacheRow): void {
+    const parked = this.#banks.findParked(row);
+    if (parked !== null) this.#banks.close(parked);
   }
 
   /**
@@ -119,7 +143,7 @@ export class KvCache {
   }
 
   #freeze(row: Row): void {
-    this.#grow(row, row.numTokens);
+    this.#grow(row);
     row.bank.freezeTail(row.index, slotOf(row.numTokens / BLOCK_SIZE - 1, row.sinkWindow));
   }
 
@@ -134,7 +158,7 @@ export class KvCache {
     invariant(
       numTokens >= blockStart &&
         numTokens <= owned.numTokens &&
-        (numTokens === owned.numTokens || !hasTurned(owned)),
+        (numTokens === owned.numTokens || !owned.hasTurned),
       `a row of ${owned.numTokens} tokens cannot be cut to ${numTokens}`,
     );
     owned.numTokens = numTokens;
@@ -146,7 +170,7 @@ export class KvCache {
     invariant(owned.numTokens % BLOCK_SIZE === 0, 'a block goes behind a full one');
     const firstBlock = owned.numTokens / BLOCK_SIZE;
     owned.numTokens += blocks.length * BLOCK_SIZE; // first, since what moves rows goes by it
-    this.#grow(owned, owned.numTokens);
+    this.#grow(owned);
     const { bank, index, sinkWindow } = owned;
     for (const [i, block] of blocks.entries()) {
       bank.writeBlock(index, slotOf(firstBlock + i, sinkWindow), block);
@@ -172,127 +196,56 @@ export class KvCache {
    * What the model reads of rows `start` to `end` of a group. The same range gives the same views.
    */
   view(frozenCapacity: number, start: number, end: number): readonly BankLayer[] {
-    const key = `${frozenCapacity} ${start} ${end}`;
-    const known = this.#views.get(key);
-    if (known !== undefined) return known;
-
-    const bank = this.#bankOf(frozenCapacity);
+    const bank = this.#banks.bankOf(frozenCapacity);
     invariant(bank !== null, `no row has capacity ${frozenCapacity}`);
-    const range = (part: Float32Array) => {
-      const length = part.length / this.#maxRows;
-      return part.subarray(start * length, end * length);
-    };
-    const layers = bank.layers.map((layer) => ({
-      frozenKeys: range(layer.frozenKeys),
-      frozenValues: range(layer.frozenValues),
-      tailKeys: range(layer.tailKeys),
-      tailValues: range(layer.tailValues),
-      sinkKeys: range(layer.sinkKeys),
-      sinkValues: range(layer.sinkValues),
-    }));
-    this.#views.set(key, layers);
-    return layers;
-  }
-
-  get #rows(): Row[] {
-    return [...this.#rowsByBank.values()].flat();
+    return bank.view(start, end);
   }
 
   #own(row: CacheRow): Row {
-    const bank = this.#bankOf(row.frozenCapacity);
-    const owned = bank && this.#rowsByBank.get(bank)?.[row.index];
-    invariant(owned === row, 'a row that was released');
+    const owned = this.#banks.find(row);
+    invariant(owned !== null, 'a row that was released');
     return owned;
   }
 
-  #bankOf(frozenCapacity: number): Bank | null {
-    for (const bank of this.#rowsByBank.keys()) {
-      if (bank.frozenCapacity === frozenCapacity) return bank;
-    }
-    return null;
+  #capacityFor(numTokens: number): number {
+    invariant(numTokens <= this.#maxCapacity, `${numTokens} tokens in a row`);
+    return frozenCapacityFor(numTokens, this.#maxCapacity);
   }
 
-  /** Makes room in the frozen part for `numTokens`, as far as they are kept. */
-  #grow(row: Row, numTokens: number): void {
-    const numKept = numKeptTokens(numTokens, row.sinkWindow);
-    if (numKept <= row.frozenCapacity) return;
-    this.#move(row, frozenCapacityFor(numKept));
+  #leastCapacity(row: Row): number {
+    return this.#capacityFor(row.numFrozenTokens);
+  }
+
+  /** Makes room in the frozen part for all that a row keeps of its tokens. */
+  #grow(row: Row): void {
+    const { numTokens, sinkWindow, frozenCapacity } = row;
+    const numKept = numKeptTokens(numTokens, sinkWindow);
+    if (numKept <= frozenCapacity) return;
+    this.#banks.move(row, this.#capacityFor(numKept));
     this.#rebalance();
   }
 
-  /** Moves rows to the banks that make the next steps cheapest, if that is much cheaper. */
+  /**
+   * Moves rows to the banks that make the next steps cheapest, if that is much cheaper and there is
+   * memory for it.
+   */
   #rebalance(): void {
-    const rows = this.#rows;
-    const planned = planBanks(rows.map((row) => frozenCapacityFor(numFrozenTokens(row))));
+    const { rows } = this.#banks;
+    const least = rows.map((row) => this.#leastCapacity(row));
+    const planned = planBanks(least);
+    const numBytes = planned.reduce((sum, each) => sum + rowBytes(this.#shape, each), 0);
+    const capacities = numBytes <= this.maxBytes ? planned : least;
     const current = rows.map(({ frozenCapacity }) => frozenCapacity);
-    if (!isWorthMoving(current, planned)) return;
+    if (isWorthMoving(current, capacities)) this.#moveTo(rows, capacities);
+    if (!this.#banks.isOverBudget) return;
+    this.#moveTo(rows, least);
+    this.#banks.trim();
+    while (this.#banks.isOverBudget && this.#banks.dropParked());
+  }
+
+  #moveTo(rows: readonly Row[], capacities: readonly number[]): void {
     for (const [i, row] of rows.entries()) {
-      if (row.frozenCapacity !== planned[i]) this.#move(row, planned[i]!);
+      if (row.frozenCapacity !== capacities[i]) this.#banks.move(row, capacities[i]!);
     }
   }
-
-  #move(row: Row, frozenCapacity: number): void {
-    const { bank, index } = row;
-    const place = this.#place(frozenCapacity, row.sinkWindow);
-    place.bank.copyRow(place.index, bank, index, numSlots(row));
-    if (row.sinkWindow) place.bank.copySinks(place.index, bank, index);
-    this.#unplace(row);
-    this.#rowsByBank.get(place.bank)![place.index] = row;
-    row.bank = place.bank;
-    row.index = place.index;
-  }
-
-  /** Adds an empty row at the end of a bank, making the bank when there is none. */
-  #place(frozenCapacity: number, sinkWindow: SinkWindow | null): Row {
-    const bank =
-      this.#bankByCapacity.get(frozenCapacity) ??
-      new Bank(this.#shape, this.#maxRows, frozenCapacity);
-    this.#bankByCapacity.set(frozenCapacity, bank);
-    const rows = this.#rowsByBank.get(bank) ?? [];
-    this.#rowsByBank.set(bank, rows);
-    const row: Row = {
-      bank,
-      index: rows.length,
-      numTokens: 0,
-      sinkWindow,
-      get frozenCapacity() {
-        return this.bank.frozenCapacity;
-      },
-    };
-    rows.push(row);
-    return row;
-  }
-
-  /** Takes a row out of its bank; the last one fills the gap. */
-  #unplace(row: Row): void {
-    const rows = this.#rowsByBank.get(row.bank)!;
-    const last = rows.pop()!;
-    if (last !== row) {
-      row.bank.copyRow(row.index, row.bank, last.index, numSlots(last));
-      if (last.sinkWindow) row.bank.copySinks(row.index, row.bank, last.index);
-      last.index = row.index;
-      rows[last.index] = last;
-    }
-    if (rows.length === 0) this.#rowsByBank.delete(row.bank);
-  }
-}
-
-/** Tokens in full blocks, as far as they are kept. */
-function numFrozenTokens({ numTokens, sinkWindow }: CacheRow): number {
-  return numKeptTokens(numTokens - (numTokens % BLOCK_SIZE), sinkWindow);
-}
-
-/**
- * Frozen blocks of the row that its bank holds; a full tail that is about to be frozen is none yet.
- */
-function numSlots(row: CacheRow): number {
-  return Math.min(numFrozenTokens(row), row.frozenCapacity) / BLOCK_SIZE;
-}
-
-/**
- * Whether the block that was filled last has taken the columns of another, and nothing has come
- * behind it.
- */
-function hasTurned({ numTokens, sinkWindow }: CacheRow): boolean {
-  return numTokens % BLOCK_SIZE === 0 && numKeptTokens(numTokens, sinkWindow) < numTokens;
 }

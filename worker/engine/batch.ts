@@ -1,9 +1,10 @@
 import type { TokenId } from '../../shared/ids.ts';
 import type { BankLayer } from '../cache/bank.ts';
-import { placeOf, SINK_CAPACITY } from '../cache/columns.ts';
-import type { CacheRow, KvCache } from '../cache/kv-cache.ts';
-import { BLOCK_SIZE, TAIL_CAPACITY } from '../cache/layout.ts';
+import { placeOf } from '../cache/columns.ts';
+import type { KvCache } from '../cache/kv-cache.ts';
+import { BLOCK_SIZE, SINK_CAPACITY, TAIL_CAPACITY } from '../cache/layout.ts';
 import { numColumns, seesSinks, unmask, unmaskSide, unmaskSliding } from '../cache/mask.ts';
+import type { CacheRow } from '../cache/row.ts';
 import { MASKED, type ModelInput } from '../model/runner.ts';
 import type { SideTokens } from '../speculative/lookahead-window.ts';
 import type { TargetCall } from '../speculative/policy.ts';

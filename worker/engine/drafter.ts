@@ -1,8 +1,9 @@
 import { invariant } from '../../shared/assert.ts';
 import type { TokenId } from '../../shared/ids.ts';
 import { roomInChunk, type SinkWindow } from '../cache/columns.ts';
-import { type CacheRow, KvCache } from '../cache/kv-cache.ts';
+import { KvCache } from '../cache/kv-cache.ts';
 import { NewColumns } from '../cache/new-columns.ts';
+import type { CacheRow } from '../cache/row.ts';
 import type { ModelRunner } from '../model/runner.ts';
 import { TokenChooser } from '../sampling/choose.ts';
 import { probabilityOf } from '../sampling/logprobs.ts';

@@ -3,10 +3,11 @@ import type { RequestId } from '../../shared/ids.ts';
 import type { FinishReason } from '../../shared/protocol/event.ts';
 import type { GenerationEvent, PublishedChoice } from '../../shared/protocol/generation.ts';
 import type { Job } from '../../shared/protocol/job.ts';
-import { type CacheRow, KvCache } from '../cache/kv-cache.ts';
-import { BLOCK_SIZE, bytesPerToken } from '../cache/layout.ts';
+import { KvCache } from '../cache/kv-cache.ts';
+import { BLOCK_SIZE, bytesPerToken, wholeBlocks } from '../cache/layout.ts';
 import { NewColumns, type NewTokens } from '../cache/new-columns.ts';
 import { PrefixCache, type PrefixCacheUsage } from '../cache/prefix-cache.ts';
+import type { CacheRow } from '../cache/row.ts';
 import type { ModelRunner } from '../model/runner.ts';
 import { buildBatches, callLayout, type RowRead } from './batch.ts';
 import { Generation, type GenerationContext, type GenerationFault } from './generation.ts';
@@ -27,6 +28,8 @@ export interface Update {
 export interface EngineParts {
   readonly runner: ModelRunner;
   readonly limits: SchedulerLimits;
+  /** Memory for keys and values of running sequences; absent for as much as they take. */
+  readonly kvCacheBytes?: number;
   /** Memory for keys and values of prefixes that may come again; 0 for none. */
   readonly prefixCacheBytes: number;
   /** `null` to draft nothing. */
@@ -53,23 +56,28 @@ export class Engine {
   readonly #scheduler: Scheduler;
   readonly #selector: TokenSelector;
   readonly #generationById = new Map<RequestId, Generation>();
-  #numRowsLost = 0;
+  #numPreemptions = 0;
   /** The speculator, where it has a part in the step that is being made. */
   #attending: Speculator | null = null;
 
-  constructor({ runner, limits, prefixCacheBytes, speculator, context }: EngineParts) {
+  constructor(parts: EngineParts) {
+    const { runner, limits, speculator, context } = parts;
     this.#runner = runner;
     this.#limits = limits;
     this.#speculator = speculator;
     this.#context = context;
-    this.#cache = new KvCache(runner.shape, limits.maxSequences);
+    this.#cache = new KvCache(runner.shape, limits.maxSequences, {
+      maxBytes: parts.kvCacheBytes ?? Infinity,
+      maxCapacity: wholeBlocks(context.maxSequenceTokens),
+    });
     this.#prefixes = new PrefixCache({
-      maxBytes: prefixCacheBytes,
+      maxBytes: parts.prefixCacheBytes,
       blockBytes: BLOCK_SIZE * bytesPerToken(runner.shape),
     });
     this.#sharing = new PrefixSharing(this.#cache, this.#prefixes);
     this.#scheduler = new Scheduler(limits, this.#cache, {
-      onRowLost: (sequence) => this.#suspend(sequence),
+      onRowTaken: (sequence) => this.#suspend(sequence),
+      onRowLost: (sequence) => this.#generationById.get(sequence.requestId)?.addRowLost(sequence),
       isReadBy: (sequence, others) => this.#sharing.isReadBy(sequence, others),
     });
     this.#selector = new TokenSelector(runner.shape.vocabSize, context.describe);
@@ -91,16 +99,22 @@ export class Engine {
     return this.#prefixes.usage;
   }
 
-  /** Times that a sequence lost its row before its end. */
-  get numRowsLost(): number {
-    return this.#numRowsLost;
+  /** Memory of keys and values of running sequences, and of those that were parked. */
+  get kvCacheBytes(): number {
+    return this.#cache.numBytes;
+  }
+
+  /** Times that a sequence had to leave its row before its end. */
+  get numPreemptions(): number {
+    return this.#numPreemptions;
   }
 
   /** Takes a request in. What was published of it is read again like a prompt. */
   start(job: Job, published: readonly PublishedChoice[]): void {
     const generation = new Generation(job, published, this.#context);
     this.#generationById.set(job.id, generation);
-    const fault = faultOf(job, this.#runner.shape);
+    const { maxSequenceTokens } = this.#context;
+    const fault = faultOf(job, { ...this.#runner.shape, maxSequenceTokens });
     if (fault !== null) {
       generation.fail(fault);
       return;
@@ -234,8 +248,7 @@ export class Engine {
   }
 
   #suspend(sequence: Sequence): void {
-    this.#numRowsLost += 1;
-    this.#generationById.get(sequence.requestId)?.addRowLost(sequence);
+    this.#numPreemptions += 1;
     this.#speculator?.suspend(sequence);
   }
 

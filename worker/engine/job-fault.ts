@@ -1,16 +1,22 @@
 import type { Job } from '../../shared/protocol/job.ts';
-import type { ModelShape } from '../model/runner.ts';
 import type { GenerationFault } from './generation.ts';
+
+/** All that a job may ask of the model. */
+export interface JobLimits {
+  readonly vocabSize: number;
+  readonly maxSequenceTokens: number;
+}
 
 /**
  * Why a job cannot run on this model, though the edge let it pass: the model would read beyond its
- * tables, which ends the worker and after it those that try the same.
+ * tables, or the cache hold more than it has memory for, which ends the worker and after it those
+ * that try the same.
  *
  * @returns `null` for a job that can
  */
 export function faultOf(
   { prompts, contextPolicy }: Job,
-  { vocabSize, maxSequenceTokens }: ModelShape,
+  { vocabSize, maxSequenceTokens }: JobLimits,
 ): GenerationFault | null {
   const isBounded = contextPolicy.type === 'stop';
   for (const prompt of prompts) {
@@ -21,9 +27,13 @@ export function faultOf(
       return faulty(`${prompt.length} tokens; the limit is ${maxSequenceTokens}`);
     }
   }
-  return null;
+  if (isBounded) return null;
+  const numSeen = contextPolicy.sinkTokens + contextPolicy.windowTokens;
+  if (numSeen <= maxSequenceTokens) return null;
+  const message = `sinks and a window of ${numSeen} tokens; the limit is ${maxSequenceTokens}`;
+  return faulty(message, 'window_tokens');
 }
 
-function faulty(message: string): GenerationFault {
-  return { code: 'invalid_request', message, param: 'prompt' };
+function faulty(message: string, param = 'prompt'): GenerationFault {
+  return { code: 'invalid_request', message, param };
 }

@@ -1,5 +1,6 @@
 import type { RequestId } from '../../shared/ids.ts';
 import type { KvCache } from '../cache/kv-cache.ts';
+import type { CacheRow } from '../cache/row.ts';
 import type { Sequence } from './sequence.ts';
 import type { Chunk } from './step.ts';
 import { WaitingLine } from './waiting-line.ts';
@@ -16,15 +17,20 @@ export interface SchedulerLimits {
   readonly quantumTokens?: number;
 }
 
-/** What else is to be done when a row is lost, and known when a step is planned. */
+/** What else is to be done when a row is taken, and known when a step is planned. */
 export interface RowListener {
-  /** The sequence has lost its row before its end, and will have another. */
+  /** The sequence had to leave its row before its end, and waits for one. */
+  onRowTaken(sequence: Sequence): void;
+  /** What it had in its row is lost: it will be read again. */
   onRowLost(sequence: Sequence): void;
   /** Whether what it would read next can be copied once the others have read. */
   isReadBy(sequence: Sequence, others: readonly Sequence[]): boolean;
 }
 
-/** Long enough that reading it all again, which a new row may take, is small beside it. */
+/**
+ * A turn is also no shorter than what had to be read for it: where rows cannot be parked, that may
+ * be nine windows.
+ */
 export const DEFAULT_QUANTUM_TOKENS = 1024;
 
 /**
@@ -53,7 +59,11 @@ const TOKENS_BESIDE = 8;
  * prompt is read, and one at most takes part in the others as long as interactive ones come and go.
  * A sequence without bound belongs to that class, and gives its row to others of it by turns; while
  * it has one it takes part as interactive ones do, unless it is the line of a batch. What lost its
- * row keeps its tokens, and reads them again like a prompt.
+ * row keeps its tokens and, as long as there is memory for it, what it had there; else it reads its
+ * tokens again like a prompt.
+ *
+ * Where running sequences outgrow the memory of the cache, the newest loses its row, those of class
+ * `batch` first, and whoever waits has one once there is memory for all of its tokens.
  */
 export class Scheduler {
   readonly #limits: SchedulerLimits;
@@ -112,16 +122,19 @@ export class Scheduler {
    * one clock
    */
   admit(nowMs: number): void {
-    for (;;) {
-      const isFull = this.#running.length >= this.#limits.maxSequences;
-      const giver = isFull ? this.#giver() : null;
-      if (isFull && giver === null) break;
-      const sequence = this.#line.take();
-      if (sequence === undefined) break;
-      if (giver !== null) this.#suspend(giver);
-      sequence.row = this.#cache.open(sequence.context.sinkWindow);
-      this.#running.push(sequence);
+    const givers = this.#giveMemory();
+    for (let next = this.#line.next; next !== undefined; next = this.#line.next) {
+      if (this.#hasRoomFor(next)) {
+        this.#line.take();
+        this.#seat(next);
+        continue;
+      }
+      const giver = this.#giver();
+      if (giver === null) break;
+      this.#suspend(giver, true);
+      givers.push(giver);
     }
+    for (const giver of givers) this.#awaitRow(giver);
     if (this.#running.some(isInteractive)) this.#lastInteractiveMs = nowMs;
     this.#isBusy = nowMs - this.#lastInteractiveMs <= QUIET_MS;
     this.#numSteps += 1;
@@ -155,12 +168,49 @@ export class Scheduler {
   /** Lets a sequence go, wherever it is; its row is free for the next. */
   remove(sequence: Sequence): void {
     this.#line.remove(sequence);
-    this.#leaveRow(sequence);
+    const row = this.#leave(sequence);
+    if (row !== null) this.#cache.release(row);
+    if (sequence.parkedRow !== null) this.#cache.discard(sequence.parkedRow);
+    sequence.leaveRow(false);
   }
 
   /** Every sequence of a request that it still has charge of. */
   sequencesOf(id: RequestId): Sequence[] {
     return [...this.#running, ...this.#line.sequences].filter(({ requestId }) => requestId === id);
+  }
+
+  /** Takes rows from the newest until all others have memory for another block. */
+  #giveMemory(): Sequence[] {
+    const givers: Sequence[] = [];
+    while (this.#running.length > 1 && !this.#hasMemoryFor(this.#running)) {
+      const giver = this.#running.findLast((each) => !isInteractive(each)) ?? this.#running.at(-1)!;
+      this.#suspend(giver, false);
+      givers.push(giver);
+    }
+    return givers;
+  }
+
+  #hasRoomFor(sequence: Sequence): boolean {
+    const { length } = this.#running;
+    if (length >= this.#limits.maxSequences) return false;
+    return length === 0 || this.#hasMemoryFor([...this.#running, sequence]);
+  }
+
+  #hasMemoryFor(sequences: readonly Sequence[]): boolean {
+    const numBytes = sequences.reduce(
+      (sum, { tokenIds, context }) =>
+        sum + this.#cache.bytesFor(tokenIds.length, context.sinkWindow),
+      0,
+    );
+    return numBytes <= this.#cache.maxBytes;
+  }
+
+  #seat(sequence: Sequence): void {
+    const { parkedRow, context } = sequence;
+    const isKept = parkedRow !== null && this.#cache.unpark(parkedRow);
+    if (parkedRow !== null && !isKept) this.#listener.onRowLost(sequence);
+    sequence.takeRow(isKept ? parkedRow : this.#cache.open(context.sinkWindow));
+    this.#running.push(sequence);
   }
 
   /** Who is to give its row to the next in line; `null` for nobody. */
@@ -169,19 +219,18 @@ export class Scheduler {
       this.#line.numInteractive > 0
         ? this.#running.findLast((sequence) => !isInteractive(sequence))
         : this.#running.find((sequence) => this.#isTurnOver(sequence));
-    return this.numWaiting > 0 ? (giver ?? null) : null;
+    return giver ?? null;
   }
 
   #isTurnOver(sequence: Sequence): boolean {
     const { quantumTokens = DEFAULT_QUANTUM_TOKENS } = this.#limits;
     const numTokens = sequence.numOutputTokens - sequence.turnStart;
-    return sequence.options.isUnbounded && numTokens >= quantumTokens;
+    const isOver = numTokens >= Math.max(quantumTokens, sequence.numTurnTokensRead);
+    return sequence.options.isUnbounded && isOver;
   }
 
-  /** Takes a sequence's row; it waits for another. */
-  #suspend(sequence: Sequence): void {
-    this.#leaveRow(sequence);
-    this.#listener.onRowLost(sequence);
+  /** Puts a sequence that has lost its row in line for another. */
+  #awaitRow(sequence: Sequence): void {
     if (!this.#isTurnOver(sequence)) {
       this.#line.putBack(sequence);
       return;
@@ -190,11 +239,20 @@ export class Scheduler {
     this.#line.addRested(sequence);
   }
 
-  #leaveRow(sequence: Sequence): void {
-    if (sequence.row === null) return;
-    this.#running.splice(this.#running.indexOf(sequence), 1);
-    this.#cache.release(sequence.row);
-    sequence.leaveRow();
+  /** Takes a sequence's row, and keeps what it had there if that is wanted and there is memory. */
+  #suspend(sequence: Sequence, isWanted: boolean): void {
+    const row = this.#leave(sequence);
+    if (row === null) return;
+    const isParked = isWanted && this.#cache.park(row);
+    if (!isWanted) this.#cache.release(row);
+    sequence.leaveRow(isParked);
+    this.#listener.onRowTaken(sequence);
+    if (!isParked) this.#listener.onRowLost(sequence);
+  }
+
+  #leave(sequence: Sequence): CacheRow | null {
+    if (sequence.row !== null) this.#running.splice(this.#running.indexOf(sequence), 1);
+    return sequence.row;
   }
 }
 

@@ -3,7 +3,7 @@ import type { RequestId, TenantId, TokenId } from '../../shared/ids.ts';
 import type { FinishReason } from '../../shared/protocol/event.ts';
 import type { ContextPolicy, JobClass, SamplingParams } from '../../shared/protocol/job.ts';
 import { roomInChunk } from '../cache/columns.ts';
-import type { CacheRow } from '../cache/kv-cache.ts';
+import type { CacheRow } from '../cache/row.ts';
 import type { TokenHistory } from '../sampling/history.ts';
 import type { ProposerName } from '../speculative/proposer.ts';
 import { DraftTally } from '../speculative/tally.ts';
@@ -65,6 +65,8 @@ export class Sequence {
   canSpeculate: boolean;
   /** Its place in the cache while it runs. */
   row: CacheRow | null = null;
+  /** What it had there, kept while it waits. */
+  parkedRow: CacheRow | null = null;
   finishReason: FinishReason | null = null;
   /** Prompt tokens whose keys and values were copied from others. */
   numCachedTokens = 0;
@@ -74,6 +76,8 @@ export class Sequence {
   turnStart: number;
   /** With which no token that ends it is ever drawn. */
   readonly #endlessSampling: SamplingParams;
+  /** Tokens that it had to read before its turn. */
+  numTurnTokensRead = 0;
 
   constructor(options: SequenceOptions) {
     const { promptTokenIds, sampling, endTokenIds } = options;
@@ -170,9 +174,17 @@ export class Sequence {
   }
 
   /** Gives its row away; what was computed there may be copied back and is none of others. */
-  leaveRow(): void {
+  leaveRow(isParked: boolean): void {
     this.#numOnceComputed = Math.max(this.#numOnceComputed, this.numComputedTokens);
+    this.parkedRow = isParked ? this.row : null;
     this.row = null;
+  }
+
+  /** Takes a row: an empty one, or its own again. */
+  takeRow(row: CacheRow): void {
+    this.row = row;
+    this.parkedRow = null;
+    this.numTurnTokensRead = this.tokenIds.length - row.numTokens;
   }
 
   /** Takes note that the tokens from `start` to `end` were copied into its row. */

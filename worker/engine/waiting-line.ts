@@ -47,15 +47,24 @@ export class WaitingLine {
     this.#rested.push(sequence);
   }
 
-  /** @returns the next to have a row */
-  take(): Sequence | undefined {
-    const interactive = this.#interactive.shift();
-    if (interactive !== undefined) return interactive;
-    if (this.#batch.length === 0) return this.#rested.shift();
-    if (this.#rested.length === 0) return this.#batch.shift();
-    const isTurnOfRested = this.#isTurnOfRested;
-    this.#isTurnOfRested = !isTurnOfRested;
-    return (isTurnOfRested ? this.#rested : this.#batch).shift();
+  /** The next to have a row. */
+  get next(): Sequence | undefined {
+    return this.#nextLine[0];
+  }
+
+  /** Lets the next one go. */
+  take(): void {
+    const hasTurns = this.#batch.length > 0 && this.#rested.length > 0;
+    const line = this.#nextLine;
+    if (line !== this.#interactive && hasTurns) this.#isTurnOfRested = line === this.#batch;
+    line.shift();
+  }
+
+  get #nextLine(): Sequence[] {
+    if (this.#interactive.length > 0) return this.#interactive;
+    if (this.#batch.length === 0) return this.#rested;
+    if (this.#rested.length === 0) return this.#batch;
+    return this.#isTurnOfRested ? this.#rested : this.#batch;
   }
 
   remove(sequence: Sequence): void {

@@ -42,7 +42,8 @@ const BEHIND_SINKS: readonly Reading[] = [
 ];
 
 /**
- * Reads a token and looks at its logits: finite weights can overflow, or be those of a damaged file.
+ * Reads a token and looks at its logits: finite weights can overflow, or be those of a damaged
+ * file.
  *
  * @param modelDir named in the error
  * @throws {ModelError} when one of them is no number

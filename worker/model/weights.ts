@@ -51,8 +51,8 @@ export class Weights {
   /**
    * The tensor `name`, which must have exactly these dimensions.
    *
-   * @throws {ModelError} when there is none, or of another shape; when it is loaded, also for numbers
-   *   that are not finite
+   * @throws {ModelError} when there is none, or of another shape; when it is loaded, also for
+   *   numbers that are not finite
    */
   tensor(name: string, dims: readonly number[]): LazyTensor {
     const file = this.#fileByName.get(name);

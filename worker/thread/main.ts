@@ -88,7 +88,7 @@ async function serve(engine: Engine, inbox: Inbox): Promise<void> {
 async function open() {
   try {
     const model = await openModel(options);
-    const opened = toOpenedModel(model);
+    const opened = toOpenedModel(model, options.kvCacheBytes);
     await checkNumbers(model.runner, options.modelDir);
     // Elsewhere the driver chooses the kernels, and nothing is promised.
     if (options.executionProvider === 'cpu') await checkInvariance(model.runner);
@@ -109,6 +109,7 @@ if (model !== null) {
   const engine = new Engine({
     runner,
     limits: options.limits,
+    kvCacheBytes: options.kvCacheBytes,
     prefixCacheBytes: options.prefixCacheBytes,
     speculator,
     context: {

@@ -24,6 +24,8 @@ export interface ThreadOptions {
   readonly weightFormat: WeightFormat;
   readonly numThreads: number;
   readonly limits: SchedulerLimits;
+  /** Memory for keys and values of running requests, and of prefixes that may come again. */
+  readonly kvCacheBytes: number;
   readonly prefixCacheBytes: number;
   readonly speculation: SpeculationOptions;
 }

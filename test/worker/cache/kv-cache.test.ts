@@ -1,100 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { InvariantError } from '../../../shared/assert.ts';
-import { type CacheRow, KvCache } from '../../../worker/cache/kv-cache.ts';
-import { BLOCK_SIZE, type CacheShape } from '../../../worker/cache/layout.ts';
-import { newTokensOf, tokensOfRow } from '../../support/naive-cache.ts';
+import { BLOCK_SIZE } from '../../../worker/cache/layout.ts';
+import { CachePair, pairShape } from '../../support/cache-pair.ts';
+import { newTokensOf } from '../../support/naive-cache.ts';
 import { integerFrom, pickFrom, type Rng, seededRng } from '../../support/random.ts';
-
-const shape: CacheShape = { numLayers: 2, numKvHeads: 2, headDim: 3 };
-
-/** A cache, and beside it the tokens that each of its rows must hold. */
-class Pair {
-  readonly cache: KvCache;
-  readonly tokensByRow = new Map<CacheRow, number[]>();
-  #nextToken = 1;
-
-  constructor(maxRows: number) {
-    this.cache = new KvCache(shape, maxRows);
-  }
-
-  get rows(): CacheRow[] {
-    return [...this.tokensByRow.keys()];
-  }
-
-  open(): CacheRow {
-    const row = this.cache.open();
-    this.tokensByRow.set(row, []);
-    return row;
-  }
-
-  release(row: CacheRow): void {
-    this.cache.release(row);
-    this.tokensByRow.delete(row);
-  }
-
-  /** Appends the first `count` of the tokens that a call with more rows and tokens gave. */
-  append(row: CacheRow, count: number, call = { numNewTokens: count, row: 0, numRows: 1 }): void {
-    const tokens = this.#newTokens(count);
-    this.cache.append(row, count, newTokensOf(shape, tokens, call));
-    this.tokensByRow.get(row)!.push(...tokens);
-  }
-
-  /** Appends tokens up to `numTokens`, block by block. */
-  fill(row: CacheRow, numTokens: number): void {
-    while (row.numTokens < numTokens) {
-      const room = BLOCK_SIZE - (row.numTokens % BLOCK_SIZE);
-      this.append(row, Math.min(room, numTokens - row.numTokens));
-    }
-  }
-
-  truncate(row: CacheRow, numTokens: number): void {
-    this.cache.truncate(row, numTokens);
-    this.tokensByRow.get(row)!.length = numTokens;
-  }
-
-  /** Copies blocks of one row behind the blocks of another. */
-  copyBlock(to: CacheRow, from: CacheRow, slot: number): void {
-    const block = this.cache.readBlock(from, slot);
-    const tokens = this.tokensByRow.get(from)!.slice(slot * BLOCK_SIZE, (slot + 1) * BLOCK_SIZE);
-    this.cache.appendKnown(to, { blocks: [block], part: null });
-    this.tokensByRow.get(to)!.push(...tokens);
-  }
-
-  /** Copies so many tokens of one row, from its beginning, behind the blocks of another. */
-  copyStart(to: CacheRow, from: CacheRow, count: number): void {
-    const numBlocks = Math.floor(count / BLOCK_SIZE);
-    const numTokens = count % BLOCK_SIZE;
-    const blocks = Array.from({ length: numBlocks }, (_, i) => this.cache.readBlock(from, i));
-    const block = numTokens > 0 ? this.cache.readBlock(from, numBlocks) : null;
-    const tokens = this.tokensByRow.get(from)!.slice(0, count);
-    this.cache.appendKnown(to, { blocks, part: block && { block, numTokens } });
-    this.tokensByRow.get(to)!.push(...tokens);
-  }
-
-  /** Asserts that every row holds exactly its tokens, and that rows lie side by side. */
-  check(): void {
-    expect(this.cache.numRows).toBe(this.tokensByRow.size);
-    for (const [row, tokens] of this.tokensByRow) {
-      if (row.numTokens !== tokens.length) expect.fail(`${row.numTokens}, not ${tokens.length}`);
-      const seen = tokensOfRow(this.cache, shape, row);
-      if (seen.join() !== tokens.join()) expect(seen).toEqual(tokens);
-    }
-    const { groups } = this.cache;
-    expect(groups.flatMap(({ rows }) => rows)).toHaveLength(this.tokensByRow.size);
-    for (const { frozenCapacity, rows } of groups) {
-      expect(rows.map(({ index }) => index)).toEqual(rows.map((_, i) => i));
-      expect(new Set(rows.map((row) => row.frozenCapacity))).toEqual(new Set([frozenCapacity]));
-      for (const row of rows) expect(this.tokensByRow.has(row)).toBe(true);
-    }
-  }
-
-  #newTokens(count: number): number[] {
-    return Array.from({ length: count }, () => {
-      this.#nextToken = (this.#nextToken % 60_000) + 1;
-      return this.#nextToken;
-    });
-  }
-}
 
 interface Limits {
   readonly maxRows: number;
@@ -102,7 +11,7 @@ interface Limits {
 }
 
 /** One random operation; rows are let go so that some reach `maxTokens`. */
-function operate(pair: Pair, rng: Rng, { maxRows, maxTokens }: Limits): void {
+function operate(pair: CachePair, rng: Rng, { maxRows, maxTokens }: Limits): void {
   const { rows } = pair;
   const kind = rng();
   if (rows.length === 0 || (kind < 0.08 && rows.length < maxRows)) {
@@ -143,7 +52,7 @@ describe('KvCache', () => {
     { seed: 4, maxRows: 6, maxTokens: 5000, numSteps: 1600, interval: 100 },
   ])('gives every row exactly its tokens over random operations, $maxRows rows', (limits) => {
     const rng = seededRng(limits.seed);
-    const pair = new Pair(limits.maxRows);
+    const pair = new CachePair(limits.maxRows);
     for (let step = 0; step < limits.numSteps; step += 1) {
       operate(pair, rng, limits);
       if (step % limits.interval === 0) pair.check();
@@ -151,7 +60,7 @@ describe('KvCache', () => {
   });
 
   it('keeps rows apart when a long one moves to a bank of its own', () => {
-    const pair = new Pair(16);
+    const pair = new CachePair(16);
     const rows = Array.from({ length: 16 }, () => pair.open());
     for (const row of rows) pair.fill(row, 70);
     pair.fill(rows[3]!, 1100);
@@ -163,7 +72,7 @@ describe('KvCache', () => {
   });
 
   it('brings rows back together when the long one goes', () => {
-    const pair = new Pair(3);
+    const pair = new CachePair(3);
     const rows = [pair.open(), pair.open(), pair.open()];
     pair.fill(rows[0]!, 4200);
     pair.fill(rows[1]!, 100);
@@ -174,7 +83,7 @@ describe('KvCache', () => {
   });
 
   it('reads short rows with a long one while they are few', () => {
-    const pair = new Pair(4);
+    const pair = new CachePair(4);
     pair.fill(pair.open(), 1100);
     const groups = [1, 2, 3].map(() => {
       pair.fill(pair.open(), 10);
@@ -187,7 +96,7 @@ describe('KvCache', () => {
   });
 
   it.each([1, 2, 5])('takes whole blocks beside %d shorter rows', (numOthers) => {
-    const pair = new Pair(numOthers + 2);
+    const pair = new CachePair(numOthers + 2);
     const donor = pair.open();
     pair.fill(donor, 40 * BLOCK_SIZE);
     for (let i = 0; i < numOthers; i += 1) pair.fill(pair.open(), 10);
@@ -199,7 +108,7 @@ describe('KvCache', () => {
   });
 
   it('gives the same views for the same rows while they stay', () => {
-    const pair = new Pair(4);
+    const pair = new CachePair(4);
     const rows = [pair.open(), pair.open()];
     const before = pair.cache.view(64, 0, 2);
     for (const row of rows) pair.fill(row, 40);
@@ -208,7 +117,7 @@ describe('KvCache', () => {
   });
 
   it('shows a range of rows as one', () => {
-    const pair = new Pair(4);
+    const pair = new CachePair(4);
     const rows = [pair.open(), pair.open(), pair.open()];
     for (const row of rows) pair.fill(row, 3);
     const [one] = pair.cache.view(64, 1, 2);
@@ -218,7 +127,7 @@ describe('KvCache', () => {
   });
 
   it('forgets only what the tail still holds', () => {
-    const pair = new Pair(1);
+    const pair = new CachePair(1);
     const row = pair.open();
     pair.fill(row, 130);
     expect(() => pair.cache.truncate(row, 127)).toThrow('a row of 130 tokens cannot be cut to 127');
@@ -229,7 +138,7 @@ describe('KvCache', () => {
   });
 
   it('takes back a block that was full', () => {
-    const pair = new Pair(2);
+    const pair = new CachePair(2);
     const row = pair.open();
     pair.open();
     pair.fill(row, 128);
@@ -240,13 +149,13 @@ describe('KvCache', () => {
   });
 
   it('refuses chunks across the end of a block, blocks in the middle of one, rows it does not have', () => {
-    const pair = new Pair(1);
+    const pair = new CachePair(1);
     const row = pair.open();
     expect(() => pair.cache.open()).toThrow('more rows than the cache has');
     pair.fill(row, 60);
     const { cache } = pair;
     const call = { numNewTokens: 5, row: 0, numRows: 1 };
-    expect(() => cache.append(row, 5, newTokensOf(shape, [1, 2, 3, 4, 5], call))).toThrow(
+    expect(() => cache.append(row, 5, newTokensOf(pairShape, [1, 2, 3, 4, 5], call))).toThrow(
       'crosses',
     );
     expect(() => cache.readBlock(row, 0)).toThrow('block 0 is not frozen yet');

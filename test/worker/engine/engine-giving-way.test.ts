@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import type { Job } from '../../../shared/protocol/job.ts';
+import { rowBytes as rowBytesOf } from '../../../worker/cache/layout.ts';
 import { EngineDriver, engineJob, foldChoices, generate } from '../../support/engine-driver.ts';
 import { createErraticSpeculator, createTinyPair } from '../../support/model-pair.ts';
 import { PLAIN_PARAMS } from '../../support/plain-sampling.ts';
 import { integerFrom, type Rng, seededRng } from '../../support/random.ts';
+import { TinyModel } from '../../support/tiny-model.ts';
 import { VOCAB_SIZE } from '../../support/tiny-tokens.ts';
 
 const sampled = { ...PLAIN_PARAMS, temperature: 0.8, seed: 99 };
@@ -11,6 +13,8 @@ const sampled = { ...PLAIN_PARAMS, temperature: 0.8, seed: 99 };
 function promptOf(rng: Rng, length: number): number[] {
   return Array.from({ length }, () => integerFrom(rng, 3, VOCAB_SIZE));
 }
+
+const rowBytes = (capacity: number) => rowBytesOf(new TinyModel().shape, capacity);
 
 /** Requests of class batch, of all kinds. */
 function jobs(): Readonly<Record<string, Job>> {
@@ -82,12 +86,13 @@ describe('a batch job that loses its rows to others', () => {
       const driver = new EngineDriver({
         maxSequences: 2,
         maxBatchedTokens: [16, 64, 100, 30][seed % 4]!,
+        kvCacheBytes: [Infinity, rowBytes(256), 2 * rowBytes(256)][seed % 3]!,
         prefixCacheBytes: seed % 2 === 0 ? 0 : 1e7,
       });
       await underPressure(job, driver, rng);
 
       expect(choicesOf(driver, job)).toEqual(expected);
-      numLost += driver.engine.numRowsLost;
+      numLost += driver.engine.numPreemptions;
     }
     expect(numLost).toBeGreaterThan(30);
   });
@@ -109,15 +114,19 @@ describe('a batch job that loses its rows to others', () => {
     await underPressure(job, driver, seededRng(3));
 
     expect(choicesOf(driver, job)).toEqual(expected);
-    expect(driver.engine.numRowsLost).toBeGreaterThan(0);
+    expect(driver.engine.numPreemptions).toBeGreaterThan(0);
     const last = driver.eventsOf(job).at(-1);
     const usage = last?.type === 'end' ? last.usage : null;
     expect(usage?.acceptedPredictionTokens).toBeGreaterThan(0);
   });
 
-  it('reads nothing again that the prefix cache still holds, and says nothing of it', async () => {
+  it.each([
+    ['that it still has', Infinity, 1],
+    ['that the prefix cache still holds', rowBytes(256), 8],
+  ])('reads nothing again %s, and says nothing of it', async (_, kvCacheBytes, numRead) => {
     const job = engineJob({ class: 'batch', prompts: [promptOf(seededRng(1), 200)], maxTokens: 9 });
-    const driver = new EngineDriver({ maxSequences: 1, prefixCacheBytes: 1e7 });
+    const options = { maxSequences: 1, prefixCacheBytes: 1e7, kvCacheBytes };
+    const driver = new EngineDriver(options);
     driver.start(job);
     for (let i = 0; i < 5; i += 1) await driver.step();
     driver.start(engineJob({ maxTokens: 1 }));
@@ -125,11 +134,29 @@ describe('a batch job that loses its rows to others', () => {
     const numCalls = driver.model.calls.length;
     await driver.step();
 
-    expect(driver.engine.numRowsLost).toBe(1);
+    expect(driver.engine.numPreemptions).toBe(1);
     expect(driver.model.calls.length).toBe(numCalls + 1);
-    expect(driver.model.calls.at(-1)?.numNewTokens).toBeLessThan(64);
+    expect(driver.model.calls.at(-1)?.numNewTokens).toBe(numRead);
     await driver.finish();
     expect(driver.eventsOf(job).at(-1)).toMatchObject({ usage: { cachedTokens: 0 } });
+  });
+
+  it('goes on between others that take its only row again and again', async () => {
+    const fields = { maxTokens: 60, ignoreEos: true, sampling: sampled };
+    const sinks = { type: 'sinks', sinkTokens: 4, windowTokens: 200 } as const;
+    const endless = engineJob({ ...fields, maxTokens: null, contextPolicy: sinks });
+    const driver = new EngineDriver({ maxSequences: 1 });
+    driver.start(endless);
+    for (let step = 0; step < 600; step += 1) {
+      if (step % 18 === 0) driver.start(engineJob({ maxTokens: 8, ignoreEos: true }));
+      await driver.step();
+    }
+    const { tokenIds } = choicesOf(driver, endless)[0]!;
+    expect(tokenIds.length).toBe(600 - 33 * 8 - 6); // one in each step that was left to it
+    driver.engine.cancel(endless.id, 'deadline');
+    const alone = { ...endless, contextPolicy: { type: 'stop' }, maxTokens: 200 } as const;
+    const [expected] = foldChoices(await generate(alone), 1);
+    expect(tokenIds.slice(0, 200)).toEqual(expected?.tokenIds);
   });
 
   it('is cancelled where it waits, with all that it had', async () => {
@@ -158,7 +185,7 @@ describe('requests without bound', () => {
         prompts: [promptOf(seededRng(i), 20 + i)],
         maxTokens: null,
         ignoreEos: true,
-        contextPolicy: { type: 'sinks', sinkTokens: 4, windowTokens: 4096 },
+        contextPolicy: { type: 'sinks', sinkTokens: 4, windowTokens: 500 },
         sampling: { ...sampled, seed: i },
       }),
     );

@@ -124,7 +124,8 @@ describe('sequences that begin alike, at the same time', () => {
     for (; !driver.engine.isIdle; numSteps += 1) await driver.step();
 
     expect(jobs.map((job) => cachedTokens(driver, job))).toEqual([0, 64]);
-    expect(numSteps).toBe(5 + 49 + 1); // the second waits for the block that is not kept, and no more
+    // The second waits for the block that is not kept, and no longer.
+    expect(numSteps).toBe(5 + 49 + 1);
     await expectAsAlone(driver, jobs);
   });
 

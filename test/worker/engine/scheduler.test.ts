@@ -16,7 +16,7 @@ beforeEach(() => {
 
 function schedulerOf(maxBatchedTokens: number, maxSequences = 2) {
   const cache = new KvCache(shape, maxSequences);
-  const listener = { onRowLost: () => {}, isReadBy: () => false };
+  const listener = { onRowTaken: () => {}, onRowLost: () => {}, isReadBy: () => false };
   return { cache, scheduler: new Scheduler({ maxSequences, maxBatchedTokens }, cache, listener) };
 }
 
@@ -120,6 +120,7 @@ describe('Scheduler', () => {
   it('leaves to others what one of them reads, until the prompt is read', () => {
     const cache = new KvCache(shape, 3);
     const listener = {
+      onRowTaken: () => {},
       onRowLost: () => {},
       isReadBy: (sequence: Sequence, others: readonly Sequence[]) =>
         names.of(sequence) === 'follower' && others.some((other) => names.of(other) === 'leader'),

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { InvariantError } from '../../../shared/assert.ts';
-import type { CacheRow } from '../../../worker/cache/kv-cache.ts';
+import type { CacheRow } from '../../../worker/cache/row.ts';
 import { sequenceOf } from '../../support/sequences.ts';
 
 function rowOf(numTokens: number): CacheRow {
