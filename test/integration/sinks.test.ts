@@ -146,6 +146,34 @@ describe.each(NAMES)('%s behind sinks', (name) => {
   );
 });
 
+/**
+ * Keys and values of a single layer depend on no token but their own, so there is nothing that a
+ * cache could remember of what slid away, and nothing that beginning anew could forget.
+ */
+describe('a model of one layer behind sinks', () => {
+  it('gives at each token the logits of sinks and window read from scratch, as in the paper', async () => {
+    const policy = sinks(4, 28);
+    const small = { vocab_size: 61, hidden_size: 24, intermediate_size: 30 };
+    const heads = { num_attention_heads: 4, num_key_value_heads: 2 };
+    const llama = CONFIGS['llama, grouped heads']!;
+    const config = { ...llama, ...small, ...heads, num_hidden_layers: 1 };
+    const tensors = randomTensors(config);
+    const modelDir = join(directory, 'one layer');
+    writeCheckpoint(modelDir, config, tensors);
+    const tokenIds = Array.from({ length: 2004 }, (_, i) => (i * i * 7 + 3 * i) % 61);
+    const actual = await actualLogits(modelDir, tokenIds, { policy, cut: [1, 40, 7, 64] });
+
+    const { sinkTokens, windowTokens } = policy;
+    const expected = actual.map((_, i) => {
+      const end = sinkTokens + i + 1;
+      const window = tokenIds.slice(Math.max(sinkTokens, end - windowTokens), end);
+      return forward(config, tensors, [...tokenIds.slice(0, sinkTokens), ...window]).at(-1)!;
+    });
+    expect(expected).toHaveLength(2000);
+    expect(worstDifference(actual, expected)).toBeLessThan(1e-4);
+  });
+});
+
 describe('the embedded target behind sinks', () => {
   const policy = sinks(4, 124);
 
