@@ -41,6 +41,8 @@ export interface AppOptions {
   /** Longest body that is read, in bytes. */
   readonly maxBodyBytes: number;
   readonly files: FileLimits;
+  /** Batches of a tenant that have not ended. */
+  readonly maxOpenBatches: number;
   readonly webhooks: WebhookOptions;
   /** How long a background request is kept after its end. */
   readonly jobRetentionMs: number;
@@ -94,6 +96,7 @@ export const defaultOptions: AppOptions = {
     maxTenantBytes: 1_000_000_000,
     lifeMs: 30 * 86_400_000,
   },
+  maxOpenBatches: 100,
   webhooks: { isInsecureAllowed: false, tenantsWithSecret: new Set() },
   jobRetentionMs: 24 * 3_600_000,
   heartbeatMs: 15_000,

@@ -1,10 +1,12 @@
 import { Cluster, Redis } from 'ioredis';
 import { Keys } from '../shared/protocol/keys.ts';
 import { pushNotice } from '../shared/protocol/webhook-outbox.ts';
+import type { RunContext } from './batches/batch-run.ts';
 import { loadBatchesConfig } from './batches/config.ts';
 import { consumeBatches } from './batches/consumer.ts';
 import { keepCards } from './batches/kept-catalog.ts';
 import { toNotice } from './batches/notice.ts';
+import { sweepBatches } from './batches/sweep.ts';
 import { createModelCatalog } from './catalog.ts';
 import { consoleLog } from './log.ts';
 import { connectRedis } from './transport/redis-connection.ts';
@@ -17,7 +19,7 @@ const retryDelayMs = (numRetries: number): number => Math.min(50 * numRetries, 1
 
 /** `npm run batches`: runs batches until told to stop, and leaves them where they are. */
 async function main(): Promise<void> {
-  const { redisUrl, maxQueued, window, consumer } = loadBatchesConfig(process.env);
+  const { redisUrl, maxQueued, window, maxTenantBytes, consumer } = loadBatchesConfig(process.env);
   const shutdown = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
@@ -30,19 +32,21 @@ async function main(): Promise<void> {
   await using transport = new RedisTransport(connections, { maxQueued });
   const client = openQueueClient(redisUrl, connections.isCluster);
   consoleLog('batches_ready', {});
-  await consumeBatches(
-    { client, keys, ...consumer },
-    {
-      transport,
-      batches: transport.batches,
-      catalog: keepCards(createModelCatalog(), Date.now),
-      notify: (batch) => pushNotice(client, keys, toNotice(batch)),
-      window,
-      now: Date.now,
-      log: consoleLog,
-      stopped: shutdown.signal,
-    },
-  );
+  const context: RunContext = {
+    transport,
+    batches: transport.batches,
+    catalog: keepCards(createModelCatalog(), Date.now),
+    notify: (batch) => pushNotice(client, keys, toNotice(batch)),
+    window,
+    maxTenantBytes,
+    now: Date.now,
+    log: consoleLog,
+    stopped: shutdown.signal,
+  };
+  await Promise.all([
+    consumeBatches({ client, keys, ...consumer }, context),
+    sweepBatches({ ...context, due: transport.batches }),
+  ]);
   client.disconnect();
   consoleLog('batches_stopped', {});
 }

@@ -30,6 +30,8 @@ export const appEnvironmentSchema = z.object({
   /** Files that a tenant may have, and their bytes together: Redis keeps them in memory. */
   MAX_FILES: z.coerce.number().int().min(1).default(1000),
   MAX_FILES_BYTES: z.coerce.number().int().min(1024).default(1_000_000_000),
+  /** Batches of a tenant that have not ended. */
+  MAX_OPEN_BATCHES: z.coerce.number().int().min(1).default(100),
   /** How long a file is kept that says nothing about it. */
   FILE_LIFE_DAYS: z.coerce.number().positive().max(365).default(30),
   /** How long a job is kept after its end. */
@@ -69,6 +71,7 @@ export function toAppOptions(env: z.infer<typeof appEnvironmentSchema>) {
       maxTenantBytes: env.MAX_FILES_BYTES,
       lifeMs: env.FILE_LIFE_DAYS * 86_400_000,
     },
+    maxOpenBatches: env.MAX_OPEN_BATCHES,
     webhooks: {
       isInsecureAllowed: env.ALLOW_INSECURE_WEBHOOKS,
       tenantsWithSecret: new Set(env.WEBHOOK_SECRETS.keys()), // the secrets are not wanted here

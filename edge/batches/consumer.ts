@@ -1,7 +1,8 @@
-import { type Job as QueueJob, WaitingError, Worker } from 'bullmq';
+import { Queue, type Job as QueueJob, WaitingError, Worker } from 'bullmq';
 import type { Cluster, Redis } from 'ioredis';
 import type { Keys } from '../../shared/protocol/keys.ts';
 import { type RunContext, runBatch } from './batch-run.ts';
+import { Turn } from './turn.ts';
 
 export interface ConsumerOptions {
   /** Commands on it wait for a lost connection to come back. */
@@ -9,6 +10,7 @@ export interface ConsumerOptions {
   readonly keys: Keys;
   /** Batches at a time. */
   readonly maxRunning: number;
+  readonly turnMs: number;
   /** A batch whose lock was not renewed for this long has lost its runner. */
   readonly lockMs: number;
   readonly stalledCheckMs: number;
@@ -20,13 +22,17 @@ const UNLIMITED = 1_000_000;
 
 /** Takes batches off their queue until told to stop, then leaves them to others. */
 export async function consumeBatches(options: ConsumerOptions, context: RunContext): Promise<void> {
-  const { client, keys, maxRunning, lockMs, stalledCheckMs, graceMs } = options;
+  const { client, keys, maxRunning, turnMs, lockMs, stalledCheckMs, graceMs } = options;
   const { prefix, name } = keys.batchQueue;
   const { stopped, log } = context;
+  const queue = new Queue(name, { prefix, connection: client, skipMetasUpdate: true });
+  queue.on('error', () => undefined); // told by the call that fails
   const process = async (job: QueueJob, token: string | undefined) => {
-    const outcome = stopped.aborted ? 'released' : await runBatch(job.id ?? '', context);
+    using turn = new Turn(job, { queue, turnMs, stopped });
+    const runContext = { ...context, stopped: turn.signal };
+    const outcome = stopped.aborted ? 'released' : await runBatch(job.id ?? '', runContext);
     if (outcome === 'ended') return;
-    await job.moveToWait(token).catch(() => undefined); // without its lock it goes back by itself
+    await turn.giveBack(token).catch(() => undefined); // without its lock it goes back by itself
     throw new WaitingError();
   };
   const worker = new Worker(name, process, {

@@ -62,9 +62,10 @@ batches.post('/', async (c) => {
   const ownId = `batch_${createTimedHex(options.now())}`;
   const id = await firstIdOf(c, ownId, body);
   const first = id === ownId ? null : await transport.batches.find(id);
-  if (first === null) await transport.batches.create(await toSpec(c, id, parsed, webhook));
   // Whoever made it may have died before it was queued.
-  else if (first.status === 'validating') await transport.batches.create(first.spec);
+  const isMade = first !== null && first.status !== 'validating';
+  const spec = first?.spec ?? (await toSpec(c, id, parsed, webhook));
+  if (!isMade) await transport.batches.create(spec, options.maxOpenBatches);
   const batch = await findBatch(c, id);
   const object = toBatchObject(batch);
   // Of a secret that was drawn here the client knows from nowhere else.
@@ -92,6 +93,12 @@ async function toSpec(
     throw new PlatformError('invalid_request', message, { param: 'input_file_id' });
   }
   const createdMs = options.now();
+  const expiresMs = createdMs + COMPLETION_WINDOW_MS;
+  if (file.expiresMs < expiresMs) {
+    const goneAt = new Date(file.expiresMs).toISOString();
+    const message = `${file.id} is kept until ${goneAt}; it must be for the ${COMPLETION_WINDOW} of the completion window`;
+    throw new PlatformError('invalid_request', message, { param: 'input_file_id' });
+  }
   return {
     version: 1,
     id,
@@ -101,7 +108,7 @@ async function toSpec(
     metadata: asked.metadata ?? null,
     webhook,
     createdMs,
-    expiresMs: createdMs + COMPLETION_WINDOW_MS,
+    expiresMs,
     outputLifeMs: (asked.output_expires_after?.seconds ?? options.files.lifeMs / 1000) * 1000,
   };
 }

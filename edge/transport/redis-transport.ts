@@ -13,10 +13,10 @@ import {
 import { SERVED_MODELS } from '../../shared/protocol/registry-scripts.ts';
 import { RequestScripts, runScript } from '../../shared/protocol/request-scripts.ts';
 import { DEFAULT_MAX_QUEUED } from './admission.ts';
-import { RedisBatches } from './batches.ts';
 import { EventReader, type EventSource } from './event-reader.ts';
 import { RedisFiles } from './files.ts';
 import { Reach, unavailable } from './reach.ts';
+import { RedisBatches } from './redis-batches.ts';
 import { connectRedis, type RedisClient, type RedisConnections } from './redis-connection.ts';
 import { RedisJobs } from './redis-jobs.ts';
 import { RedisNotices } from './redis-notices.ts';
@@ -98,9 +98,7 @@ export class RedisTransport implements Transport, AsyncDisposable {
     this.jobs = new RedisJobs(context, this.#intake);
     this.notices = new RedisNotices(context);
     this.files = new RedisFiles(command, this.#reach, this.#keys);
-    this.batches = new RedisBatches(command, { reach: this.#reach, keys: this.#keys }, (id) =>
-      this.#queues.addTo(this.#keys.batchQueue, id),
-    );
+    this.batches = new RedisBatches(context);
   }
 
   async models(): Promise<readonly ServedModel[]> {

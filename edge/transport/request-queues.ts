@@ -61,6 +61,12 @@ export class RequestQueues {
     }
   }
 
+  /** Whether somebody has taken it, and not lost it. */
+  async isActive(name: QueueName, id: string): Promise<boolean> {
+    const queue = this.#queueNamed(name);
+    return (await this.#reach.call(() => queue.getJobState(id))) === 'active';
+  }
+
   /**
    * Makes room at once for others; what is left in the queue all the same, a worker finds to be
    * over.

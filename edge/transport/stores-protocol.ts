@@ -45,7 +45,7 @@ export const storeCallSchema = z.discriminatedUnion('method', [
   z.object({ method: z.literal('readFile'), id: z.string(), first: z.int() }),
   z.object({ method: z.literal('listFiles'), query: fileQuerySchema }),
   z.object({ method: z.literal('removeFile'), id: z.string(), tenant: tenantSchema }),
-  z.object({ method: z.literal('createBatch'), spec: batchSpecSchema }),
+  z.object({ method: z.literal('createBatch'), spec: batchSpecSchema, maxOpen: z.int() }),
   z.object({ method: z.literal('findBatch'), id: z.string() }),
   z.object({ method: z.literal('listBatches'), query: batchQuerySchema }),
   z.object({ method: z.literal('cancelBatch'), id: z.string() }),
@@ -74,7 +74,7 @@ export async function answerStore(
     case 'removeFile':
       return files.remove(call);
     case 'createBatch':
-      return batches.create(call.spec);
+      return batches.create(call.spec, call.maxOpen);
     case 'findBatch':
       return batches.find(call.id);
     case 'listBatches':
@@ -110,7 +110,7 @@ export function createHubFiles(ask: AskStore): FileStore {
 /** The clients' side of batches over a hub. */
 export function createHubBatches(ask: AskStore): BatchStore {
   return {
-    create: (spec) => ask({ method: 'createBatch', spec }, nothingSchema),
+    create: (spec, maxOpen) => ask({ method: 'createBatch', spec, maxOpen }, nothingSchema),
     find: (id): Promise<Batch | null> => ask({ method: 'findBatch', id }, batchSchema.nullable()),
     list: (query: BatchQuery) => ask({ method: 'listBatches', query }, z.array(batchSchema)),
     cancel: (id) => ask({ method: 'cancelBatch', id }, nothingSchema),

@@ -26,6 +26,23 @@ local function isEnded(status)
 end`;
 
 /**
+ * Makes room for a batch among its tenant's open ones. Forgets those that are over.
+ *
+ * KEYS open batches. ARGV id, ms when it is over at the latest, ms now, how many may be open.
+ * @returns its place among them, from 0; -1 when there are too many
+ */
+export const ADMIT_BATCH: Script = {
+  name: 'admit-batch',
+  lua: `
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) and redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[4]) then
+  return -1
+end
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+return redis.call('ZRANK', KEYS[1], ARGV[1])`,
+};
+
+/**
  * KEYS state. ARGV spec, ms when it is forgotten.
  * @returns 1 when it is new
  */

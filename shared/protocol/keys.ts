@@ -158,6 +158,16 @@ export class Keys {
     return `${this.prefix}:{batches:${encodeURIComponent(tenant)}}:index`;
   }
 
+  /** Sorted set of a tenant's batches that have not ended, by when they are over at the latest. */
+  openBatchesOf(tenant: TenantId): string {
+    return `${this.prefix}:{batches:${encodeURIComponent(tenant)}}:open`;
+  }
+
+  /** Sorted set: batches that have not ended, by when somebody is to see to them, in ms. */
+  get dueBatches(): string {
+    return `${this.prefix}:{batches}:due`;
+  }
+
   /** BullMQ's `prefix` and name of the queue of batches. */
   get batchQueue(): { readonly prefix: string; readonly name: string } {
     return { prefix: `${this.prefix}:{batches}`, name: 'batches' };

@@ -1,10 +1,10 @@
 import { NOW_MS, type Script } from './scripts.ts';
 
 /**
- * Lends out the requests that somebody should look at: to whoever asks, until the next time is due.
+ * Lends out what somebody should look at: to whoever asks, until the next time is due.
  *
- * KEYS pending jobs. ARGV how many at most, ms until they are due again.
- * @returns request ids
+ * KEYS ids by when they are due. ARGV how many at most, ms until they are due again.
+ * @returns ids
  */
 export const TAKE_DUE: Script = {
   name: 'take-due',

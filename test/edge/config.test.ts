@@ -21,6 +21,7 @@ describe('loadConfig', () => {
           maxTenantBytes: 1_000_000_000,
           lifeMs: 2_592_000_000,
         },
+        maxOpenBatches: 100,
         webhooks: { isInsecureAllowed: false, tenantsWithSecret: new Set() },
         jobRetentionMs: 86_400_000,
         heartbeatMs: 15_000,

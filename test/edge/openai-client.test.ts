@@ -20,6 +20,7 @@ describeOpenAiClient('the Node edge over a fake transport', async () => {
       catalog: createModelCatalog(),
       notify: async () => undefined,
       window: 4,
+      maxTenantBytes: 1_000_000,
       now: Date.now,
       log: () => undefined,
       stopped: stopped.signal,

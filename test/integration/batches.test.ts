@@ -1,123 +1,47 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runBatch } from '../../edge/batches/batch-run.ts';
 import { createModelCatalog } from '../../edge/catalog.ts';
-import { openRedisTransport, type RedisTransport } from '../../edge/transport/redis-transport.ts';
+import type { RedisTransport } from '../../edge/transport/redis-transport.ts';
 import { toTenantId } from '../../shared/ids.ts';
-import type { Batch, BatchSpec } from '../../shared/protocol/batch.ts';
-import { createFileId, createTimedHex, FILE_CHUNK_BYTES } from '../../shared/protocol/file.ts';
-import { Keys } from '../../shared/protocol/keys.ts';
-import { register } from '../../worker/queue/registry.ts';
 import { startBatchRunner } from '../support/batch-runner.ts';
-import { openTestRedis, type TestRedis } from '../support/redis.ts';
-import { ScriptedGenerator } from '../support/scripted-generator.ts';
-import { storiesCard, storiesFiles } from '../support/stories.ts';
-import { openTestWorker } from '../support/workers.ts';
+import { DAY_MS, TestBatches } from '../support/batches.ts';
+import type { TestRedis } from '../support/redis.ts';
+import type { ScriptedGenerator } from '../support/scripted-generator.ts';
 
 const tenant = toTenantId('ann');
-const endpoint = '/v1/completions';
-const keys = new Keys();
-const DAY_MS = 86_400_000;
-
+let batches: TestBatches;
 let redis: TestRedis;
 let transport: RedisTransport;
 let generator: ScriptedGenerator;
-const stack = new AsyncDisposableStack();
 
 beforeAll(async () => {
-  redis = stack.use(await openTestRedis());
-  transport = stack.use(await openRedisTransport(redis.url));
-  generator = new ScriptedGenerator('by-hand');
-  const { name: model, fingerprint } = storiesCard;
-  const queue = { model, fingerprint, class: 'batch' } as const;
-  stack.use(await openTestWorker(redis.url, generator, { queue }));
-  const registration = { tokenizerFiles: storiesFiles, workerId: 'worker', ratePerSecond: () => 0 };
-  stack.use(
-    await register(redis.client, redis.client, keys, { card: storiesCard, ...registration }),
-  );
+  batches = await TestBatches.open();
+  ({ redis, transport, generator } = batches);
 });
-afterAll(() => stack.disposeAsync());
+afterAll(() => batches[Symbol.asyncDispose]());
 
-const lineOf = (i: number) => ({
-  custom_id: `line-${i}`,
-  method: 'POST',
-  url: endpoint,
-  // Long enough that lines lie across pieces of the file.
-  body: { model: storiesCard.name, prompt: 'Once', user: 'u'.repeat(3000), max_tokens: 2 },
-});
-
-async function createBatch(numLines: number): Promise<string> {
-  const text = Array.from({ length: numLines }, (_, i) => `${JSON.stringify(lineOf(i))}\n`).join(
-    '',
-  );
-  const bytes = new TextEncoder().encode(text);
-  const createdMs = Date.now();
-  const id = createFileId(createdMs);
-  let numPieces = 0;
-  for (let start = 0; start < bytes.length; start += FILE_CHUNK_BYTES) {
-    await transport.files.append(id, numPieces, bytes.subarray(start, start + FILE_CHUNK_BYTES));
-    numPieces += 1;
-  }
-  const file = { id, tenant, filename: 'in.jsonl', purpose: 'batch', createdMs } as const;
-  const numBytes = bytes.length;
-  await transport.files.seal({ ...file, expiresMs: createdMs + DAY_MS, numBytes }, numPieces);
-  const spec: BatchSpec = {
-    version: 1,
-    id: `batch_${createTimedHex(createdMs)}`,
-    tenant,
-    inputFileId: id,
-    endpoint,
-    metadata: null,
-    webhook: null,
-    createdMs,
-    expiresMs: createdMs + DAY_MS,
-    outputLifeMs: DAY_MS,
-  };
-  await transport.batches.create(spec);
-  return spec.id;
-}
-
-async function find(id: string): Promise<Batch> {
-  const batch = await transport.batches.find(id);
-  if (batch === null) throw new Error(`no batch ${id}`);
-  return batch;
-}
-
-/** Lets the workers work until the batch is as it should be. */
-async function workUntil(id: string, isThere: (batch: Batch) => boolean): Promise<Batch> {
-  for (;;) {
-    const batch = await find(id);
-    if (isThere(batch)) return batch;
-    generator.step();
-    await sleep(2);
-  }
-}
+const find = (id: string) => batches.find(id);
+const createBatch = (numLines: number) => batches.create(numLines);
+const workUntil: TestBatches['workUntil'] = (id, isThere) => batches.workUntil(id, isThere);
 
 async function linesOf(fileId: string | null) {
   if (fileId === null) return [];
-  let text = '';
-  const decoder = new TextDecoder();
-  for (let next = 0; ; ) {
-    const pieces = await transport.files.read(fileId, next);
-    if (pieces.length === 0) break;
-    next += pieces.length;
-    for (const piece of pieces) text += decoder.decode(piece, { stream: true });
-  }
-  const file = await transport.files.find(fileId);
-  expect(file?.numBytes).toBe(Buffer.byteLength(text));
+  const text = await batches.textOf(fileId);
+  expect((await transport.files.find(fileId))?.numBytes).toBe(Buffer.byteLength(text));
   return text
     .split('\n')
     .filter(Boolean)
     .map((line) => JSON.parse(line));
 }
 
-function runHere(id: string, now: () => number = Date.now) {
+function runHere(id: string, now: () => number = Date.now, maxTenantBytes = 1_000_000) {
   return runBatch(id, {
     transport,
     batches: transport.batches,
     catalog: createModelCatalog(),
     notify: async () => undefined,
     window: 4,
+    maxTenantBytes,
     now,
     log: () => undefined,
     stopped: new AbortController().signal,
@@ -217,6 +141,34 @@ describe('batches', () => {
     expect(await running).toBe('ended');
     expect(batch.errors).toMatchObject([{ code: 'input_file_lost' }]);
     expect(await linesOf(batch.outputFileId)).toHaveLength(batch.progress.numCompleted);
+  });
+
+  it('fail when it is deleted before they are read, and not for being empty', async () => {
+    const id = await createBatch(20);
+    await transport.files.remove({ id: (await find(id)).spec.inputFileId, tenant });
+    expect(await runHere(id)).toBe('ended');
+    expect(await find(id)).toMatchObject({
+      status: 'failed',
+      errors: [{ code: 'input_file_lost', param: 'input_file_id' }],
+    });
+  });
+
+  it('count their output while they run, and end where there is no room for more', async () => {
+    const other = toTenantId('bob');
+    const id = await batches.create(200, { tenant: other });
+    const limits = { maxFiles: 10, maxBytes: 20_000 };
+    const running = runHere(id, Date.now, limits.maxBytes);
+    await workUntil(id, ({ progress }) => progress.outputBytes > 1000);
+    const { expiresMs } = (await find(id)).spec;
+    const upload = { id: 'file-x', tenant: other, expiresMs, numBytes: 19_500, ...limits };
+    await expect(transport.files.admit(upload)).rejects.toThrow('the limit is 20000 bytes');
+
+    const batch = await workUntil(id, ({ status }) => status === 'failed');
+    expect(await running).toBe('ended');
+    expect(batch.errors).toMatchObject([{ code: 'storage_limit_exceeded' }]);
+    expect(await linesOf(batch.outputFileId)).toHaveLength(batch.progress.numCompleted);
+    expect(batch.progress.outputBytes).toBeLessThanOrEqual(20_000);
+    while (generator.numRunning > 0) generator.step();
   });
 
   it('are written by one runner alone', async () => {

@@ -11,7 +11,12 @@ import { doneOf } from './fake-transport.ts';
 import { storiesCard, storiesFiles } from './stories.ts';
 import { type TransportHarness, tokensOf } from './transport-conformance.ts';
 
-const limits = { maxBytes: 10_000_000, maxFiles: 2, maxTenantBytes: 20_000_000, lifeMs: 3_600_000 };
+const limits = {
+  maxBytes: 10_000_000,
+  maxFiles: 2,
+  maxTenantBytes: 20_000_000,
+  lifeMs: 172_800_000,
+};
 const base = { endpoint: '/v1/completions', completion_window: '24h' };
 const completion = { model: storiesCard.name, prompt: 'Once' };
 /** Several pieces of the store. */
@@ -254,9 +259,9 @@ export function describeIdempotency(name: string, open: () => Promise<TransportH
       const { transport } = harness;
       const { upload, tenant } = next();
       const created: string[] = [];
-      const create = async (spec: BatchSpec) => {
+      const create = async (spec: BatchSpec, maxOpen: number) => {
         created.push(JSON.stringify(spec));
-        await transport.batches.create(spec);
+        await transport.batches.create(spec, maxOpen);
       };
       const batches = override(transport.batches, 'create', create);
       const { createBatch } = openApp(override(transport, 'batches', batches), tenant);

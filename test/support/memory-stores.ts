@@ -122,8 +122,12 @@ export class MemoryBatches implements BatchStore, BatchLedger {
     this.#files = files;
   }
 
-  async create(spec: BatchSpec): Promise<void> {
+  async create(spec: BatchSpec, maxOpen: number): Promise<void> {
     if (this.#batchById.has(spec.id)) return;
+    const open = [...this.#batchById.values()].filter(
+      ({ spec: { tenant }, status }) => tenant === spec.tenant && !isBatchEnded(status),
+    );
+    if (open.length >= maxOpen) throw new PlatformError('rate_limited', 'too many are open');
     this.#batchById.set(spec.id, {
       spec,
       status: 'validating',
@@ -211,7 +215,7 @@ export class MemoryBatches implements BatchStore, BatchLedger {
     );
   }
 
-  async markNotified(id: string): Promise<void> {
+  async close({ id }: BatchSpec): Promise<void> {
     const batch = this.#batchById.get(id);
     invariant(batch !== undefined, `no batch ${id}`);
     this.#change(batch, { isNotified: true });

@@ -6,17 +6,18 @@ import { createTestEdge, jsonOf } from '../../support/edge.ts';
 const base = { endpoint: '/v1/completions', completion_window: '24h' };
 const url = 'https://example.com/hook';
 
-async function openEdge() {
+async function openEdge(options: object = {}, fields: Readonly<Record<string, string>> = {}) {
   const apiKeys = new Map([
     ['ann', toTenantId('ann')],
     ['bob', toTenantId('bob')],
   ]);
-  const edge = createTestEdge(null, { apiKeys });
+  const edge = createTestEdge(null, { apiKeys, ...options });
   const call = (path: string, key = 'ann', method = 'GET') =>
     edge.app.request(path, { method, headers: { authorization: `Bearer ${key}` } });
   const form = new FormData();
   form.set('file', new Blob(['{}\n']), 'in.jsonl');
   form.set('purpose', 'batch');
+  for (const [name, value] of Object.entries(fields)) form.set(name, value);
   const headers = { authorization: 'Bearer ann' };
   const upload = await edge.app.request('/v1/files', { method: 'POST', headers, body: form });
   const { id: inputFileId } = await jsonOf(upload);
@@ -79,6 +80,30 @@ describe('batches', () => {
     const response = await create(fields);
     expect(response.status).toBe(400);
     expect((await jsonOf(response)).error.param).toBe(param);
+  });
+
+  it('are refused where their input is not kept for as long as they may take', async () => {
+    const hours = (count: number) => ({
+      'expires_after[anchor]': 'created_at',
+      'expires_after[seconds]': `${count * 3600}`,
+    });
+    const { create } = await openEdge({}, hours(23));
+    const refused = await create({});
+    expect(refused.status).toBe(400);
+    expect((await jsonOf(refused)).error).toMatchObject({
+      param: 'input_file_id',
+      message: expect.stringContaining('is kept until 2023-11-15T21:13:20.000Z'),
+    });
+    const longer = await openEdge({}, hours(24));
+    expect((await longer.create({})).status).toBe(200);
+  });
+
+  it('are refused where as many as may be are open', async () => {
+    const { create } = await openEdge({ maxOpenBatches: 1 });
+    expect((await create({})).status).toBe(200);
+    const refused = await create({});
+    expect(refused.status).toBe(429);
+    expect(refused.headers.get('retry-after')).not.toBeNull();
   });
 
   it('name the fields of theirs that nobody knows', async () => {
