@@ -12,7 +12,7 @@ import { setSeedHeader } from '../admit.ts';
 import type { AppEnv } from '../app.ts';
 import { firstJobOf } from '../idempotency.ts';
 import { applyPreferredWait } from '../prefer.ts';
-import { describeJob, findJob } from './find.ts';
+import { describeJob, describeQueued, findJob } from './find.ts';
 
 export interface Submission {
   readonly envelope: Envelope;
@@ -37,14 +37,25 @@ export async function answerInBackground(
   });
   setSeedHeader(c, job);
   c.header('location', `/v1/jobs/${job.id}`);
-  const hasWaited = await waitForEnd(c, job.id);
-  const state = await findJob(c, job.id);
-  const object = await describeJob(c, state);
+  const { object, isDone } = await follow(c, job);
   // Of a secret that was drawn here the client knows from nowhere else.
   const secret = envelope.webhook?.secret === undefined ? job.webhook?.secret : undefined;
   const webhook = object.webhook && { ...object.webhook, ...(secret && { secret }) };
-  const isDone = hasWaited && state.timesMs.ended !== null;
   return c.json({ ...object, webhook }, isDone ? 200 : 202);
+}
+
+/** What is known of a job that is queued: that much, whatever fails from here on. */
+async function follow(c: Context<AppEnv>, job: Job) {
+  try {
+    const hasWaited = await waitForEnd(c, job.id);
+    const state = await findJob(c, job.id);
+    const isDone = hasWaited && state.timesMs.ended !== null;
+    return { object: await describeJob(c, state), isDone };
+  } catch (cause) {
+    if (!(cause instanceof PlatformError)) throw cause;
+    c.var.log('job_not_followed', { id: job.id, cause });
+    return { object: describeQueued(job), isDone: false };
+  }
 }
 
 /** Waits for as long as the client prefers. @returns whether it prefers any waiting */

@@ -3,6 +3,7 @@ import { PlatformError } from '../../shared/errors.ts';
 import { isRequestId } from '../../shared/ids.ts';
 import { type Outcome, toOutcome } from '../../shared/openai/outcome.ts';
 import type { EventId } from '../../shared/protocol/event.ts';
+import type { Job } from '../../shared/protocol/job.ts';
 import type { AppEnv } from '../app.ts';
 import { toErrorBody } from '../errors.ts';
 import type { RequestState } from '../transport/transport.ts';
@@ -39,6 +40,13 @@ export async function describeJob(c: Context<AppEnv>, state: RequestState) {
     ...outcome,
     error: error && toErrorBody(error).error,
   };
+}
+
+/** What is known of a job without asking: that it was queued. */
+export function describeQueued(job: Job) {
+  const timesMs = { created: job.createdMs, started: null, ended: null };
+  const state = { id: job.id, status: 'queued', job, epoch: 0, numEvents: 0, timesMs } as const;
+  return { ...toJobObject(state), ...toPlaceObject(null, job.createdMs), ...OPEN };
 }
 
 const OPEN: Outcome = { usage: null, result: null, error: null };

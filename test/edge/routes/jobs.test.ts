@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { PlatformError } from '../../../shared/errors.ts';
 import { jsonOf } from '../../support/edge.ts';
 import { body, createJobsEdge, endpoint, model } from '../../support/jobs-edge.ts';
 
@@ -227,6 +228,20 @@ describe('Prefer: wait', () => {
     expect(status).toBe(202);
     expect(headers.get('preference-applied')).toBe('wait=1');
     expect(queued).toMatchObject({ status: 'queued', result: null });
+  });
+
+  it('answers 202 with the job that was queued, though nothing can be heard of it', async () => {
+    const { submit, transport } = createJobsEdge({ isAnswering: false });
+    transport.open = async () => {
+      transport.isDown = true;
+      throw new PlatformError('unavailable', 'the queue cannot be reached');
+    };
+    const { status, headers, body: queued } = await submit({ webhook }, { prefer: 'wait=5' });
+
+    expect(status).toBe(202);
+    expect(headers.get('location')).toBe(`/v1/jobs/${queued.id}`);
+    expect(queued).toMatchObject({ status: 'queued', position: null, result: null, error: null });
+    expect(queued.webhook.secret).toBe(transport.submitted[0]?.webhook?.secret);
   });
 
   it('waits no longer than it says it does, and not at all for what it does not understand', async () => {
