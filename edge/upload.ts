@@ -7,10 +7,7 @@ import type { AppEnv } from './app.ts';
 import { firstIdOf, hasKey, sha256 } from './idempotency.ts';
 import { checkFormHeaders, readUpload, type Upload } from './multipart.ts';
 
-/**
- * How much a file of unknown length is taken to have until it is here; and for how long, if it
- * never is.
- */
+/** How long an upload counts after its last piece, if it never ends. */
 const UPLOAD_MS = 10 * 60_000;
 
 const MAX_NAME_LENGTH = 255;
@@ -46,6 +43,7 @@ export async function takeUpload(c: Context<AppEnv>): Promise<StoredFile> {
   const announced = Math.min(Number(c.req.header('content-length') ?? maxBytes), maxBytes);
   await admit(c, { id, numBytes: announced, expiresMs: createdMs + UPLOAD_MS });
   let isReserved = false;
+  let admittedMs = createdMs;
   try {
     const digests: string[] = [];
     let numPieces = 0;
@@ -55,6 +53,10 @@ export async function takeUpload(c: Context<AppEnv>): Promise<StoredFile> {
         if (isKeyed) digests.push(await sha256(piece));
         await files.append(id, numPieces, piece);
         numPieces += 1;
+        const nowMs = options.now();
+        if (nowMs - admittedMs < UPLOAD_MS / 2) return;
+        await admit(c, { id, numBytes: announced, expiresMs: nowMs + UPLOAD_MS });
+        admittedMs = nowMs;
       },
     });
     const file = { id, tenant, createdMs, ...describe(upload, createdMs, lifeMs) };

@@ -28,8 +28,9 @@ export const ADD_NOTICE: Script = {
   lua: `${NOW_MS}
 local now = nowMs()
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[4])
-if redis.call('ZADD', KEYS[2], 'NX', now, ARGV[1]) == 0 then return 0 end
+if redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
 redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', 'e', ARGV[2])
+redis.call('ZADD', KEYS[2], now, ARGV[1])
 return 1`,
 };
 

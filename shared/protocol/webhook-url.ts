@@ -22,8 +22,13 @@ export function isForbiddenAddress(text: string): boolean {
   if (!ipaddr.isValid(text)) return true;
   const address = ipaddr.parse(text);
   if (address.range() !== 'unicast') return true;
-  if (address instanceof ipaddr.IPv6) return !address.match(GLOBAL_IPV6);
+  if (address instanceof ipaddr.IPv6) return !address.match(GLOBAL_IPV6) || isIsatap(address);
   return FORBIDDEN_IPV4.has(address.toString());
+}
+
+/** Whether an address of any network stands for one of IPv4: RFC 5214, `::0:5efe:a.b.c.d`. */
+function isIsatap({ parts }: ipaddr.IPv6): boolean {
+  return (parts[4] === 0 || parts[4] === 0x200) && parts[5] === 0x5efe;
 }
 
 export interface UrlRules {

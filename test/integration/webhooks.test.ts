@@ -5,6 +5,7 @@ import { toTenantId } from '../../shared/ids.ts';
 import { encodeEvent } from '../../shared/protocol/event.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
 import { pushNotice, requestRedelivery } from '../../shared/protocol/webhook-outbox.ts';
+import { RequestQueue } from '../../worker/webhooks/request-queue.ts';
 import { openReceiver } from '../support/receivers.ts';
 import { openTestRedis, type TestRedis } from '../support/redis.ts';
 import { jobFor, usage, verified, WebhookJobs, waitForCount } from '../support/webhook-jobs.ts';
@@ -172,6 +173,8 @@ describe('webhooks', () => {
     await using receiver = await openReceiver();
     await using _webhooks = await openTestWebhooks(redis.url);
     const job = jobFor(receiver.url, { events: EVENTS, deadlineMs: Date.now() - 1 });
+    await using queues = new RequestQueue(redis.client, keys);
+    await queues.ensure(job);
     await jobs.submit(job);
     await waitForCount(receiver, 2);
     expect(
@@ -179,6 +182,51 @@ describe('webhooks', () => {
         .map(({ type }) => type)
         .sort(),
     ).toEqual(['job.expired', 'job.queued']);
+    const { prefix, name } = keys.queue(job);
+    await vi.waitFor(async () =>
+      expect(await redis.client.exists(`${prefix}:${name}:${job.id}`)).toBe(0),
+    );
+  });
+
+  it('go on behind one of a batch that cannot be handed over', async () => {
+    await using receiver = await openReceiver();
+    const { webhook = null } = jobFor(receiver.url, { events: ['batch.completed'] });
+    const noticeOf = (n: number) => ({
+      webhookId: `msg_batch_${n}_0`,
+      subject: `batch_${n}`,
+      tenant: toTenantId(`batches-${n}`),
+      event: 'batch.completed',
+      atMs: Date.now(),
+      webhook,
+      data: { id: `batch_${n}` },
+    });
+    const [stuck, other] = [noticeOf(2), noticeOf(3)];
+    await redis.client.set(keys.noticesOf(stuck.tenant), 'no stream');
+    for (const notice of [stuck, other]) await pushNotice(redis.client, keys, notice);
+    await using _webhooks = await openTestWebhooks(redis.url);
+    const told = async () => verified(receiver).map(({ id }) => id);
+    await vi.waitFor(async () => expect(await told()).toContain(other.webhookId));
+    expect(await redis.client.llen(keys.webhookOutbox)).toBe(1);
+
+    await redis.client.del(keys.noticesOf(stuck.tenant));
+    await vi.waitFor(async () => expect(await redis.client.llen(keys.webhookOutbox)).toBe(0));
+    expect(await redis.client.xlen(keys.noticesOf(stuck.tenant))).toBe(1);
+  });
+
+  it('keep a job that waits for days, which nobody has claimed', async () => {
+    await using receiver = await openReceiver();
+    const job = jobFor(receiver.url);
+    await jobs.submit(job);
+    const { state, outbox } = keys.request(job.id);
+    await redis.client.hset(state, 'createdMs', Date.now() - 2 * 86_400_000);
+    await redis.client.zadd(keys.pendingJobs, 0, job.id);
+    await using _webhooks = await openTestWebhooks(redis.url);
+    await vi.waitFor(async () => {
+      expect(await redis.client.pttl(state)).toBe(-1);
+      expect(await redis.client.pttl(outbox)).toBe(-1);
+    });
+    await jobs.work(job);
+    await waitForCount(receiver, 1);
   });
 
   it('forget nothing that is pushed for a batch, deliver it once, and again on demand', async () => {

@@ -6,7 +6,7 @@ import type { WebhookMetrics } from '../telemetry/webhook-metrics.ts';
 import { type Delivery, type DeliveryQueue, decodeDelivery, isTaken } from './delivery.ts';
 import type { Endpoints } from './endpoint.ts';
 import type { DeliveryRecords } from './records.ts';
-import { parseRetryAfter, type RetryOptions, retryDelayMs } from './retry-schedule.ts';
+import { parseRetryAfter, type RetryOptions, waitAfterFailureMs } from './retry-schedule.ts';
 import { type Outcome, type SendOptions, send } from './send.ts';
 import { signedHeaders } from './signature.ts';
 
@@ -193,7 +193,7 @@ export class DeliveryConsumer implements AsyncDisposable {
       return this.#giveUp(delivery, numAttempts, outcome);
     }
     const retryAfterMs = parseRetryAfter(retryAfter, Date.now());
-    const delayMs = retryDelayMs(numAttempts, retryAfterMs, this.#options.retry);
+    const delayMs = waitAfterFailureMs(numAttempts, retryAfterMs, this.#options.retry);
     if (delayMs === null) return this.#giveUp(delivery, numAttempts, outcome);
     throw new RetryLater(`${status ?? outcome.error}`, delayMs);
   }

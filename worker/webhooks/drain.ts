@@ -104,16 +104,27 @@ export class Drain {
     }
   }
 
-  /** What others than the scripts of requests pushed. An item goes once it is seen to. */
+  /** What others than the scripts of requests pushed: each item is tried once. */
   async #emptyOutbox(): Promise<void> {
+    const { client, keys } = this.#context;
+    for (let numLeft = await client.llen(keys.webhookOutbox); numLeft > 0; ) {
+      const texts = await client.lrange(keys.webhookOutbox, 0, Math.min(numLeft, MAX_TAKEN) - 1);
+      if (texts.length === 0) return;
+      for (const text of texts) await this.#takeItem(text);
+      numLeft -= texts.length;
+    }
+  }
+
+  /** An item goes once it is seen to; one that fails goes behind the others. */
+  async #takeItem(text: string): Promise<void> {
     const { client, keys, log } = this.#context;
-    for (;;) {
-      const texts = await client.lrange(keys.webhookOutbox, 0, MAX_TAKEN - 1);
-      for (const text of texts) {
-        if (!(await this.#seeTo(text))) log.warn('outbox_item_unknown');
-        await client.lrem(keys.webhookOutbox, 1, text);
-      }
-      if (texts.length < MAX_TAKEN) return;
+    const key = keys.webhookOutbox;
+    try {
+      if (!(await this.#seeTo(text))) log.warn('outbox_item_unknown');
+      await client.lrem(key, 1, text);
+    } catch (error) {
+      log.warn('outbox_item_failed', { reason: String(error) });
+      await client.multi().lrem(key, 1, text).rpush(key, text).exec();
     }
   }
 

@@ -31,6 +31,8 @@ const UNKNOWN_FOR_MS = 60_000;
  * between.
  */
 const UNQUEUED_AFTER_MS = 10_000;
+/** What waits for longer does not expire as what nobody ever claimed: somebody looks after it. */
+const LONG_WAIT_MS = 24 * 3_600_000;
 
 const stateSchema = z.tuple([
   z.string().nullable(),
@@ -93,12 +95,22 @@ export class RequestNotices {
   }
 
   async #lookForUnknown(id: RequestId): Promise<Again> {
-    const sinceMs = this.#unknownSinceById.get(id) ?? Date.now();
+    const nowMs = Date.now();
+    const sinceMs = this.#unknownSinceById.get(id) ?? nowMs;
     this.#unknownSinceById.set(id, sinceMs);
-    if (Date.now() - sinceMs < UNKNOWN_FOR_MS) return null;
+    this.#forgetUnknown(nowMs);
+    if (nowMs - sinceMs < UNKNOWN_FOR_MS) return null;
     this.#unknownSinceById.delete(id);
     await this.#context.client.zrem(this.#context.keys.pendingJobs, id);
     return null;
+  }
+
+  /** Others may have finished what was first seen here. */
+  #forgetUnknown(nowMs: number): void {
+    for (const [id, sinceMs] of this.#unknownSinceById) {
+      if (nowMs - sinceMs < 2 * UNKNOWN_FOR_MS) return;
+      this.#unknownSinceById.delete(id);
+    }
   }
 
   async #lookForOutput(id: RequestId, { job, status }: State): Promise<void> {
@@ -145,11 +157,16 @@ export class RequestNotices {
 
   /** Does for a queued request what its edge would do, which may be gone. */
   async #lookAfterQueued(id: RequestId, { job, numClaims, createdMs }: State): Promise<void> {
-    const { scripts, requestQueue } = this.#context;
+    const { client, keys, scripts, requestQueue } = this.#context;
     const nowMs = Date.now();
+    if (nowMs - createdMs > LONG_WAIT_MS) {
+      const { state, outbox } = keys.request(id);
+      await Promise.all([state, outbox].map((key) => client.persist(key)));
+    }
     if (job.deadlineMs !== null && job.deadlineMs <= nowMs) {
       const events = eventsOfUnbegun(job, 'deadline', nowMs).map(encodeEvent);
-      await scripts.cancel(id, 'deadline', events);
+      const end = await scripts.cancel(id, 'deadline', events);
+      if (end === 'ended') await requestQueue.remove(job);
     } else if (numClaims === 0 && nowMs - createdMs > UNQUEUED_AFTER_MS) {
       await requestQueue.ensure(job);
     }

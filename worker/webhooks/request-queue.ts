@@ -6,7 +6,7 @@ import type { RedisClient } from '../queue/connection.ts';
 
 const MAX_REMEMBERED = 100_000;
 
-/** Queues requests whose edge died between creating and queueing them. */
+/** Does with queues what an edge would do that died: queues requests, and takes them back. */
 export class RequestQueue implements AsyncDisposable {
   readonly #client: RedisClient;
   readonly #keys: Keys;
@@ -26,6 +26,11 @@ export class RequestQueue implements AsyncDisposable {
     await this.#queueOf(job).add('request', {}, options);
     if (this.#ensured.size >= MAX_REMEMBERED) this.#ensured.clear();
     this.#ensured.add(id);
+  }
+
+  /** Takes back one that has ended before its turn: others would wait behind it. */
+  async remove(job: Job): Promise<void> {
+    await this.#queueOf(job).remove(job.id);
   }
 
   #queueOf(job: Job): Queue {

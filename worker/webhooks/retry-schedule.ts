@@ -17,19 +17,20 @@ export interface RetryOptions {
 
 /**
  * How long to wait after the `numFailures`-th failure: as the schedule says, longer where the
- * receiver asked for it.
+ * receiver asked for it, and never less than that.
  *
  * @returns `null` when the schedule is exhausted
  */
-export function retryDelayMs(
+export function waitAfterFailureMs(
   numFailures: number,
   retryAfterMs: number | null,
   { scheduleMs, rng }: RetryOptions,
 ): number | null {
   const delayMs = scheduleMs[numFailures - 1];
   if (delayMs === undefined) return null;
-  const jittered = delayMs * (1 + JITTER * (2 * rng() - 1));
-  return Math.round(Math.max(jittered, Math.min(retryAfterMs ?? 0, MAX_RETRY_AFTER_MS)));
+  const plannedMs = delayMs * (1 + JITTER * (2 * rng() - 1));
+  const askedMs = Math.min(retryAfterMs ?? 0, MAX_RETRY_AFTER_MS) * (1 + JITTER * rng());
+  return Math.round(Math.max(plannedMs, askedMs));
 }
 
 /**

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { FileClaim } from '../../../edge/transport/files.ts';
 import { toTenantId } from '../../../shared/ids.ts';
 import { createTestEdge, jsonOf } from '../../support/edge.ts';
 
@@ -187,6 +188,30 @@ describe('files', () => {
     const small = formOf([purpose, file('{}')]);
     for (let i = 0; i < 3; i += 1) expect((await upload(small)).status).toBe(200);
     expect((await jsonOf(await upload(small))).error.message).toContain('3 files');
+  });
+
+  it('counts an upload for as long as it comes, however slowly', async () => {
+    let nowMs = 1_700_000_000_000;
+    const edge = createTestEdge(null, { files: limits, now: () => nowMs });
+    const claims: FileClaim[] = [];
+    const { files } = edge.transport;
+    const admit = files.admit.bind(files);
+    files.admit = async (claim) => {
+      claims.push(claim);
+      await admit(claim);
+    };
+    const append = files.append.bind(files);
+    files.append = async (...args) => {
+      nowMs += 4 * 60_000; // to the next piece
+      await append(...args);
+    };
+    const headers = { 'content-type': contentType };
+    const body = formOf([purpose, file('x'.repeat(900_000))]);
+    await edge.app.request('/v1/files', { method: 'POST', headers, body });
+
+    const startMs = 1_700_000_000_000;
+    const minutes = claims.map(({ expiresMs }) => (expiresMs - startMs) / 60_000);
+    expect(minutes.slice(0, -1)).toEqual([10, 18, 26]); // the last one is what is kept
   });
 
   it('lists in pages, by age and purpose', async () => {

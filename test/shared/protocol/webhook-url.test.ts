@@ -74,6 +74,8 @@ const REFUSED: readonly (readonly [url: string, reason: RegExp])[] = [
   ['https://[ff02::1]/', /public address/],
   ['https://[100::1]/', /public address/],
   ['https://[4000::1]/', /public address/],
+  ['https://[2606:4700::5efe:a9fe:a9fe]/', /public address/],
+  ['https://[2606:4700::200:5efe:10.0.0.1]/', /public address/],
 ];
 
 const ALLOWED = [

@@ -1,24 +1,34 @@
 import { describe, expect, it } from 'vitest';
-import { parseRetryAfter, retryDelayMs } from '../../../worker/webhooks/retry-schedule.ts';
+import { parseRetryAfter, waitAfterFailureMs } from '../../../worker/webhooks/retry-schedule.ts';
 
 const middle = () => 0.5;
 
-describe('retryDelayMs', () => {
+describe('waitAfterFailureMs', () => {
   const options = { scheduleMs: [5000, 300_000], rng: middle };
 
   it('follows the schedule and ends with it', () => {
-    expect([1, 2, 3].map((n) => retryDelayMs(n, null, options))).toEqual([5000, 300_000, null]);
+    expect([1, 2, 3].map((n) => waitAfterFailureMs(n, null, options))).toEqual([
+      5000,
+      300_000,
+      null,
+    ]);
   });
 
   it('strays from the schedule by a fifth at most', () => {
-    expect(retryDelayMs(1, null, { ...options, rng: () => 0 })).toBe(4000);
-    expect(retryDelayMs(1, null, { ...options, rng: () => 1 - 1e-9 })).toBe(6000);
+    expect(waitAfterFailureMs(1, null, { ...options, rng: () => 0 })).toBe(4000);
+    expect(waitAfterFailureMs(1, null, { ...options, rng: () => 1 - 1e-9 })).toBe(6000);
   });
 
   it('waits longer when the receiver asks for it, but no longer than a day', () => {
-    expect(retryDelayMs(1, 60_000, options)).toBe(60_000);
-    expect(retryDelayMs(2, 60_000, options)).toBe(300_000);
-    expect(retryDelayMs(1, 1e12, options)).toBe(86_400_000);
+    const onTime = { ...options, rng: () => 0 };
+    expect(waitAfterFailureMs(1, 60_000, onTime)).toBe(60_000);
+    expect(waitAfterFailureMs(2, 60_000, onTime)).toBe(240_000);
+    expect(waitAfterFailureMs(1, 1e12, onTime)).toBe(86_400_000);
+  });
+
+  it('brings those that were asked to come back together one after the other', () => {
+    expect(waitAfterFailureMs(1, 60_000, options)).toBe(66_000);
+    expect(waitAfterFailureMs(1, 60_000, { ...options, rng: () => 1 - 1e-9 })).toBe(72_000);
   });
 });
 
