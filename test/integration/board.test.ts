@@ -1,3 +1,7 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
 import { Queue } from 'bullmq';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createApp } from '../../edge/app.ts';
@@ -11,6 +15,7 @@ import { storiesCard, storiesFiles } from '../support/stories.ts';
 
 const SECRET = 'secret words of a client';
 const authorization = `Basic ${Buffer.from('operator:0123456789abcdef').toString('base64')}`;
+const entry = fileURLToPath(new URL('../../edge/node.ts', import.meta.url));
 const keys = new Keys();
 const stack = new AsyncDisposableStack();
 let redis: TestRedis;
@@ -30,6 +35,27 @@ beforeAll(async () => {
 });
 afterAll(() => stack.disposeAsync());
 
+/** The edge as a process of its own. */
+async function startEdge(environment: Readonly<Record<string, string>>) {
+  const child = spawn(process.execPath, [entry], {
+    env: { HOST: '127.0.0.1', PORT: '0', ...environment },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  const exited = once(child, 'exit');
+  let port: string | undefined;
+  for await (const line of createInterface({ input: child.stderr })) {
+    port = /"event":"edge_ready","port":(\d+)/.exec(line)?.[1];
+    if (port !== undefined) break;
+  }
+  return {
+    url: `http://127.0.0.1:${port}`,
+    async [Symbol.asyncDispose]() {
+      child.kill('SIGKILL');
+      await exited;
+    },
+  };
+}
+
 const get = (path: string, headers: Record<string, string> = { authorization }) =>
   app.request(`/operator/queues${path}`, { headers });
 
@@ -43,6 +69,35 @@ describe('the board of queues', () => {
       expect((await app.request(path, { method, headers: { authorization } })).status).toBe(405);
     }
     expect((await get('')).status).toBe(200);
+  });
+
+  it('has its page ask nobody else for anything', async () => {
+    const page = await get('');
+    const policy = page.headers.get('content-security-policy') ?? '';
+    const sources = policy.split(';').flatMap((directive) => directive.trim().split(' ').slice(1));
+    expect(policy).toContain("default-src 'self'");
+    for (const source of sources) expect(source).toMatch(/^('[a-z-]+'|data:)$/);
+    const scripts = [...(await page.text()).matchAll(/ src="(static[^"]+)"/g)];
+    expect(scripts.length).toBeGreaterThan(0);
+    for (const [, path] of scripts) expect((await get(`/${path}`)).status).toBe(200);
+  });
+
+  it('is there only where the edge was given a key', async () => {
+    const key = '0123456789abcdef';
+    const statuses = await Promise.all(
+      [{}, { OPERATOR_KEY: key, BULL_BOARD_PATH: '/queues' }].map(async (environment) => {
+        await using edge = await startEdge({ REDIS_URL: redis.url, ...environment });
+        const paths = ['/operator/queues', '/queues'];
+        const found = paths.map((path) =>
+          fetch(`${edge.url}${path}`, { headers: { authorization } }),
+        );
+        return (await Promise.all(found)).map(({ status }) => status);
+      }),
+    );
+    expect(statuses).toEqual([
+      [404, 404],
+      [404, 200],
+    ]);
   });
 
   it('shows queues and jobs, and no word of theirs', async () => {
