@@ -16,17 +16,22 @@ const poison = patchesOf('worker/queue/poison.ts');
 export const ACCOUNTS: readonly Mutant[] = [
   {
     name: 'losses are forgotten: speculation never rests',
-    patches: [rest('state.isResting = state.credit <= 0;', 'state.isResting = false;')],
+    patches: [
+      rest(
+        'state.isResting = state.credit <= (state.numToLook > 0 ? -LOOK_DEBT : 0);',
+        'state.isResting = false;',
+      ),
+    ],
     tests: REST_TESTS,
   },
   {
     name: 'a rest never ends',
-    patches: [rest('state.isResting = state.credit < LOOK_CREDIT;', 'state.isResting = true;')],
+    patches: [rest('if (state.credit < LOOK_CREDIT) return;', 'return;')],
     tests: REST_TESTS,
   },
   {
     name: 'a look is judged by plain steps of before the rest',
-    patches: [rest('if (!state.isResting && state.isStale)', 'if (false)')],
+    patches: [rest('if (state.isStale) state.numToTime = TIMED_STEPS;', '')],
     tests: REST_TESTS,
   },
   {

@@ -7,7 +7,15 @@ const ALLOWANCE = 0.005;
 const MARGIN = 1.01;
 /** In plain steps: what may be lost at first, and what must be saved up for another look. */
 const FIRST_CREDIT = 8;
-const LOOK_CREDIT = 2;
+const LOOK_CREDIT = 1;
+/**
+ * Steps of a look, and what it may owe in them, in plain steps: the first takes in what was said in
+ * the meantime.
+ */
+const LOOK_STEPS = 4;
+const LOOK_DEBT = 4;
+/** Steps of a worker that are not judged: their code runs for the first time, and is compiled. */
+const UNJUDGED_STEPS = 32;
 /** In plain steps: what only drafts that pay come to. */
 const EARNED_CREDIT = 10;
 /** In plain steps: the most that gains are remembered for, and losses. */
@@ -30,7 +38,7 @@ const TIMED_SELDOM = 192;
 const PAYS_WELL = 1.3;
 const TIMED_STEPS = 3;
 /** A step that takes so many times a plain one counts for no more: something else came between. */
-const MAX_TIMES = 8;
+const MAX_TIMES = 4;
 /**
  * Nor does proposing, which may take many: a draft model that rested reads all rows' texts anew.
  */
@@ -58,8 +66,9 @@ interface State {
   /** What may be lost, in plain steps. */
   credit: number;
   isResting: boolean;
-  /** Plain steps still to be timed. */
+  /** Plain steps still to be timed, and steps of a look still to come. */
   numToTime: number;
+  numToLook: number;
   /** Since plain steps were timed: steps, and what they gave and took, in plain steps. */
   numJudged: number;
   gained: number;
@@ -78,6 +87,11 @@ interface State {
  */
 export class Rest {
   readonly #stateByRows = new Map<number, State>();
+  #numUnjudged: number;
+
+  constructor(numUnjudged = UNJUDGED_STEPS) {
+    this.#numUnjudged = numUnjudged;
+  }
 
   /**
    * Whether speculation is to have no part in the next step.
@@ -103,6 +117,7 @@ export class Rest {
     state.credit += ALLOWANCE;
     if (state.numToTime > 0) state.numToTime -= 1;
     else if (state.isResting) continueRest(state);
+    else if (this.#numUnjudged > 0) this.#numUnjudged -= 1;
     else judge(state, step);
   }
 
@@ -139,6 +154,7 @@ function firstState(nearest: State | null): State {
     credit: Math.min(nearest?.credit ?? FIRST_CREDIT, FIRST_CREDIT),
     isResting: nearest?.isResting ?? false,
     numToTime: FIRST_STEPS,
+    numToLook: 0,
     numJudged: 0,
     gained: 0,
     spent: 0,
@@ -158,8 +174,10 @@ function learnPlain(state: State, ms: number): void {
 
 /** Rests until another look can be afforded, which is judged by plain steps of late. */
 function continueRest(state: State): void {
-  state.isResting = state.credit < LOOK_CREDIT;
-  if (!state.isResting && state.isStale) state.numToTime = TIMED_STEPS;
+  if (state.credit < LOOK_CREDIT) return;
+  state.isResting = false;
+  state.numToLook = LOOK_STEPS;
+  if (state.isStale) state.numToTime = TIMED_STEPS;
 }
 
 function judge(state: State, { numTokens, numRows, ms, proposingMs }: DecodeStep): void {
@@ -172,7 +190,8 @@ function judge(state: State, { numTokens, numRows, ms, proposingMs }: DecodeStep
   state.spent += spent;
   state.numJudged += 1;
   state.credit = clamp(state.credit + gained - spent, MIN_CREDIT, MAX_CREDIT);
-  state.isResting = state.credit <= 0;
+  state.numToLook = Math.max(0, state.numToLook - 1);
+  state.isResting = state.credit <= (state.numToLook > 0 ? -LOOK_DEBT : 0);
   state.isStale = state.isResting;
 
   const isWorthIt = state.gained > PAYS_WELL * state.spent;
