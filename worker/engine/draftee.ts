@@ -2,6 +2,7 @@ import type { TokenId } from '../../shared/ids.ts';
 import { BLOCK_SIZE, TAIL_CAPACITY } from '../cache/layout.ts';
 import { Lookahead } from '../speculative/lookahead.ts';
 import type { SideTokens } from '../speculative/lookahead-window.ts';
+import { OutputCursor } from '../speculative/output-cursor.ts';
 import type { OutputStore } from '../speculative/output-store.ts';
 import { Prediction } from '../speculative/prediction.ts';
 import type { LookupLimits, Proposal, ProposerName } from '../speculative/proposer.ts';
@@ -17,8 +18,6 @@ export interface LookupSources {
 
 /** Tokens that are taken in at once, after a rest: what came before is not looked up. */
 const MAX_BEHIND = 128;
-/** Latest tokens by which recent outputs are searched. */
-const NUM_RECENT = 24;
 
 function isProposal(proposal: Proposal | null | undefined): proposal is Proposal {
   return proposal !== null && proposal !== undefined && proposal.tokenIds.length > 0;
@@ -32,6 +31,8 @@ export class Draftee {
   readonly #sources: LookupSources;
   /** Of its own tokens; `null` where nobody looks them up. */
   #index: SuffixIndex | null;
+  /** In its tenant's recent outputs. */
+  readonly #cursor: OutputCursor | null;
   readonly #prediction: Prediction | null;
   readonly #lookahead: Lookahead | null;
   /** Tokens of the sequence that are known here, or were never looked at. */
@@ -45,12 +46,13 @@ export class Draftee {
   cumulativeProbabilities: readonly number[] = [];
 
   constructor(sequence: Sequence, sources: LookupSources) {
-    const { prediction } = sequence.options;
+    const { prediction, tenant } = sequence.options;
     this.#sequence = sequence;
     this.#numKnown = sequence.context.numForgotten;
     this.#numSeen = sequence.numTokens;
     this.#sources = sources;
-    const { proposers } = sources;
+    const { proposers, outputs } = sources;
+    this.#cursor = outputs && proposers.has('suffix') ? new OutputCursor(outputs, tenant) : null;
     this.#index = proposers.has('ngram') || proposers.has('staged') ? new SuffixIndex() : null;
     const isPredicted = proposers.has('prediction') && prediction.length > 0;
     this.#prediction = isPredicted ? new Prediction(prediction) : null;
@@ -60,13 +62,12 @@ export class Draftee {
   /** What may follow, by every lookup that knows something. */
   propose(limits: LookupLimits): Proposal[] {
     this.#catchUp();
-    const { proposers, outputs } = this.#sources;
-    const { tokenIds, options } = this.#sequence;
-    const recent = () => tokenIds.slice(-NUM_RECENT);
+    const { proposers } = this.#sources;
+    const { tokenIds, numTokens } = this.#sequence;
     const found = [
       this.#prediction?.propose(limits.maxDraft),
       proposers.has('ngram') ? this.#index?.propose(limits) : null,
-      proposers.has('suffix') ? outputs?.propose(options.tenant, recent(), limits) : null,
+      this.#cursor?.propose(tokenIds, numTokens, limits),
       this.#lookahead?.propose(tokenIds.at(-1)!, limits.maxDraft),
     ];
     return found.filter(isProposal);
