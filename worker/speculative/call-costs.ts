@@ -29,7 +29,7 @@ const CHANGE_DOUBT = 0.3 ** 2;
  * By how many deviations, and by what part at most, a shape that is little known, or no longer, is
  * thought cheaper.
  */
-const HOPE = 2;
+const HOPE = 1;
 const MAX_HOPE = 0.2;
 /** The same of one between others that was never called. */
 const UNTRIED_HOPE = 0.03;
@@ -94,8 +94,8 @@ interface Point {
 
 /** What is assumed of costs before anything is measured. */
 export interface CostPrior {
-  /** What a token more costs, as a part of a call with one. */
-  readonly tokenCost: number;
+  /** What a token more for each row costs, as a part of a call with one. */
+  readonly tokenCost: (numRows: number) => number;
   /** Other costs, which these resemble; `null` for none. */
   readonly like: CallCosts | null;
 }
@@ -216,11 +216,12 @@ export class CallCosts {
     const more = numNewTokens - measured;
     const perToken = this.#tokenMs(numRows);
     if (perToken !== null) return Math.max(ms + perToken * more, ms / 4);
-    const { like, tokenCost } = this.#prior;
+    const { like } = this.#prior;
     if (like !== null && !like.#isBlank) {
       const moreMs = like.#usual(numRows, numNewTokens) - like.#usual(numRows, measured);
       return Math.max(ms + moreMs, ms / 4);
     }
+    const tokenCost = this.#prior.tokenCost(numRows);
     return ms * (1 + (tokenCost * more) / (1 + tokenCost * (measured - 1)));
   }
 

@@ -35,7 +35,9 @@ export interface StepPlan {
 }
 
 /** Another plan than not to draft must promise this much more. */
-const MARGIN = 1.005;
+const MARGIN = 1.02;
+/** Of the best rate: where lookups promise less, and ever less, no longer ones are tried. */
+const HOPELESS_RATE = 0.8;
 /**
  * How likely the next token of a lookup must at least be accepted: any, where rows are padded to
  * the longest anyway; or as likely as not, so that a long lookup of one row gets a call of its own.
@@ -79,8 +81,11 @@ export function searchPlan(
   for (let draft = 0; draft <= maxDraft; draft += 1) {
     const leastGain = draft === 0 ? 0 : search.rate * rowMs(costs, draft, rows.length);
     for (const leastRate of rows.length === 1 ? [0] : LEAST_RATES.keys()) {
+      let rate = 0;
       for (let lookup = draft === 0 ? 1 : 0; lookup <= maxLookup; lookup += 1) {
-        search.attempt({ draft, lookup, leastRate, leastGain });
+        const rateBefore = rate;
+        rate = search.attempt({ draft, lookup, leastRate, leastGain });
+        if (rate < rateBefore && rate < HOPELESS_RATE * search.rate) break;
       }
     }
   }
@@ -192,8 +197,12 @@ class Search {
     return { choices: this.#rows.map((row) => row.choose(bounds)), tokens, ms };
   }
 
-  /** Tries bounds; of those that differ in `lookup` alone, the lowest come first. */
-  attempt(bounds: Bounds): void {
+  /**
+   * Tries bounds; of those that differ in `lookup` alone, the lowest come first.
+   *
+   * @returns tokens per millisecond, or more where they are no better than others
+   */
+  attempt(bounds: Bounds): number {
     let tokens = this.#numTokens;
     let numDrafting = 0;
     for (let i = 0; i < this.#rows.length; i += 1) {
@@ -205,16 +214,18 @@ class Search {
       if (isDrafting) numDrafting += 1;
       tokens += isDrafting ? drafted : lookedUp;
     }
-    if (bounds.draft > 0 && numDrafting === 0) return; // as without the draft model
-    if (tokens === this.#tokensBefore && bounds.lookup > 0) return; // as with shorter lookups
+    if (bounds.draft > 0 && numDrafting === 0) return this.rate; // as without the draft model
+    if (tokens === this.#tokensBefore && bounds.lookup > 0) return this.rate; // as before
     this.#tokensBefore = tokens;
     const drafting = numDrafting === 0 ? NO_DRAFTS : this.#costs.draft(bounds.draft, numDrafting);
     const maxMs = tokens / this.rate - drafting.ms;
-    if (maxMs <= this.#costs.plainMs) return; // not worth a closer look
-    const ms = this.#callsMs(bounds, drafting.longest, maxMs);
-    if (ms >= maxMs) return;
-    this.#best = { bounds, tokens, ms: drafting.ms + ms };
-    this.rate = tokens / (drafting.ms + ms);
+    const { plainMs } = this.#costs; // for a first look
+    const callsMs = maxMs <= plainMs ? plainMs : this.#callsMs(bounds, drafting.longest, maxMs);
+    const ms = drafting.ms + callsMs;
+    if (callsMs >= maxMs) return tokens / ms;
+    this.#best = { bounds, tokens, ms };
+    this.rate = tokens / ms;
+    return this.rate;
   }
 
   /**

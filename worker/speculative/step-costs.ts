@@ -60,10 +60,10 @@ export class StepCostModel {
 
   constructor(acceptance: AcceptanceModel) {
     const speed = new MachineSpeed();
-    const draft = new CallCosts(speed, { tokenCost: 1, like: null });
+    const draft = new CallCosts(speed, { tokenCost: runCost, like: null });
     this.#acceptance = acceptance;
     this.#target = new TargetCosts(speed);
-    this.#runs = { draft, staged: new CallCosts(speed, { tokenCost: 1, like: draft }) };
+    this.#runs = { draft, staged: new CallCosts(speed, { tokenCost: runCost, like: draft }) };
   }
 
   /** Whether it is known what these calls cost. */
@@ -176,6 +176,9 @@ export class StepCostModel {
     this.#runsPerToken.staged += RUNS_GAIN * surprise;
   }
 }
+
+/** A run more costs another of the first. */
+const runCost = () => 1;
 
 /** The value at a length between two. */
 function between(valueAt: (length: number) => number, length: number): number {

@@ -3,8 +3,12 @@ import type { CallCost, TargetCall } from './policy.ts';
 
 /** Calls of a shape before what is said of it goes without doubt. */
 const ENOUGH_CALLS = 3;
-/** What a token more is thought to cost, as a part of a call: little, so that it is tried. */
+/**
+ * What a token more is thought to cost, as a part of a call: for each row, and at most. It is less
+ * than it mostly is, so that it is tried.
+ */
 const PRIOR_TOKEN_COST = 0.04;
+const MAX_PRIOR_COST = 0.35;
 
 /**
  * What calls of the target cost, by rows, tokens and the columns that rows are read with. Those of
@@ -37,7 +41,7 @@ export class TargetCosts {
     let costs = this.#costsByCapacity.get(frozenCapacity);
     if (costs === undefined) {
       const like = this.#nearest(frozenCapacity);
-      costs = new CallCosts(this.#speed, { tokenCost: PRIOR_TOKEN_COST, like });
+      costs = new CallCosts(this.#speed, { tokenCost, like });
       this.#costsByCapacity.set(frozenCapacity, costs);
     }
     return costs;
@@ -54,4 +58,8 @@ export class TargetCosts {
     }
     return nearest;
   }
+}
+
+function tokenCost(numRows: number): number {
+  return Math.min(MAX_PRIOR_COST, PRIOR_TOKEN_COST * numRows);
 }

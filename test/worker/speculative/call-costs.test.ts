@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { CallCosts, MachineSpeed } from '../../../worker/speculative/call-costs.ts';
 import { pickFrom, seededRng } from '../../support/random.ts';
 
-const PRIOR = { tokenCost: 0.04, like: null };
+const PRIOR = { tokenCost: () => 0.04, like: null };
 
 /** What is thought of shapes after ten calls of each that took exactly so long. */
 function costsOf(calls: readonly (readonly [rows: number, tokens: number, ms: number])[]) {
@@ -79,7 +79,7 @@ describe('CallCosts', () => {
   it('thinks a shape cheaper the longer it was not called, up to a fifth', () => {
     const costs = new CallCosts(new MachineSpeed(), PRIOR);
     for (let i = 0; i < 10; i += 1) costs.observe({ numRows: 1, numNewTokens: 4, ms: 15 });
-    for (let i = 0; i < 20_000; i += 1) costs.observe({ numRows: 1, numNewTokens: 1, ms: 10 });
+    for (let i = 0; i < 50_000; i += 1) costs.observe({ numRows: 1, numNewTokens: 1, ms: 10 });
     expect(costs.estimate({ numRows: 1, numNewTokens: 4 })).toBeCloseTo(12, 0);
     expectAbout(costs.estimate({ numRows: 1, numNewTokens: 1 })!, 10);
   });
