@@ -1,10 +1,9 @@
 import { availableParallelism, homedir, totalmem } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
-import { MAX_PADDING } from './cache/layout.ts';
 import { DEFAULT_QUANTUM_TOKENS } from './engine/scheduler.ts';
 import { WEIGHT_FORMATS } from './model/builder.ts';
-import { PROPOSERS } from './speculative/proposer.ts';
+import { MAX_DRAFT_TOKENS, PROPOSERS } from './speculative/proposer.ts';
 
 /** All but lookahead, whose side tokens cost at every step, drafted or not. */
 const DEFAULT_PROPOSERS = PROPOSERS.filter((proposer) => proposer !== 'lookahead');
@@ -33,7 +32,7 @@ const environmentSchema = z
     DRAFT_MODEL_DIR: z.string().min(1).optional(),
     /** Who may draft, joined by commas; `off` for nobody. */
     PROPOSERS: proposersSchema.default(DEFAULT_PROPOSERS),
-    MAX_DRAFT_TOKENS: positiveInt.max(MAX_PADDING).default(MAX_PADDING),
+    MAX_DRAFT_TOKENS: positiveInt.max(MAX_DRAFT_TOKENS).default(MAX_DRAFT_TOKENS),
     EXECUTION_PROVIDER: z.enum(['cpu', 'webgpu']).default('cpu'),
     /** `auto` measures and chooses; the first worker of a model decides for all. */
     WEIGHT_FORMAT: z.enum([...WEIGHT_FORMATS, 'auto']).default('fp32'),

@@ -1,6 +1,7 @@
 import { Drafter } from '../../worker/engine/drafter.ts';
 import { Speculator, type SpeculatorParts } from '../../worker/engine/speculator.ts';
 import type { ModelInput, ModelRunner } from '../../worker/model/runner.ts';
+import { MAX_DRAFT_TOKENS } from '../../worker/speculative/proposer.ts';
 import { contextOf, type DriverOptions, EngineDriver } from './engine-driver.ts';
 import { TinyModel } from './tiny-model.ts';
 
@@ -44,7 +45,7 @@ export function openClockedEngine(options: ClockedOptions): EngineDriver {
       rest,
       outputs: null,
       proposers,
-      maxDraftTokens: 8,
+      maxDraftTokens: MAX_DRAFT_TOKENS,
       now,
     }),
   };

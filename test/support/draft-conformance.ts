@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Job } from '../../shared/protocol/job.ts';
 import { Sequence } from '../../worker/engine/sequence.ts';
 import { OutputStore } from '../../worker/speculative/output-store.ts';
+import { MAX_DRAFT_TOKENS } from '../../worker/speculative/proposer.ts';
 import { Drafting, finish, predicted } from './drafting.ts';
 import { EngineDriver, foldChoices } from './engine-driver.ts';
 import { createErraticSpeculator, createSpeculator, errAt, type ModelPair } from './model-pair.ts';
@@ -23,7 +24,7 @@ async function expectEndsInside(drafting: Drafting, jobs: readonly Job[]): Promi
   for (const [i, { tokenIds }] of expected.entries()) {
     outputs.add(jobs[i]!.tenant, [...jobs[i]!.prompts[0]!, ...tokenIds, 5, 6, 7, 8, 9, 10]);
   }
-  const driver = drafting.open({ proposer: 'suffix', numDraftTokens: 8, outputs });
+  const driver = drafting.open({ proposer: 'suffix', numDraftTokens: MAX_DRAFT_TOKENS, outputs });
 
   expect(await finish(driver, jobs)).toEqual(expected);
   expect(jobs.filter((job) => hasEndedInside(driver, job)).length).toBeGreaterThan(1);

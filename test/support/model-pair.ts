@@ -8,7 +8,11 @@ import { openModel } from '../../worker/model/open-model.ts';
 import type { ModelRunner } from '../../worker/model/runner.ts';
 import type { OutputStore } from '../../worker/speculative/output-store.ts';
 import type { DraftPolicy } from '../../worker/speculative/policy.ts';
-import { PROPOSERS, type ProposerName } from '../../worker/speculative/proposer.ts';
+import {
+  MAX_DRAFT_TOKENS,
+  PROPOSERS,
+  type ProposerName,
+} from '../../worker/speculative/proposer.ts';
 import { toOpenedModel } from '../../worker/thread/opened-model.ts';
 import prompts from '../fixtures/prompts.json' with { type: 'json' };
 import { contextOf, type ServedModel } from './engine-driver.ts';
@@ -78,7 +82,7 @@ function toSpeculator(
     rest: null,
     outputs: options.outputs,
     proposers: new Set(options.proposers),
-    maxDraftTokens: 8,
+    maxDraftTokens: MAX_DRAFT_TOKENS,
     now: () => 0,
   });
 }

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createRequestId } from '../../shared/ids.ts';
 import type { Job } from '../../shared/protocol/job.ts';
-import type { ProposerName } from '../../worker/speculative/proposer.ts';
+import { MAX_DRAFT_TOKENS, type ProposerName } from '../../worker/speculative/proposer.ts';
 import { Drafting, finish, predicted } from './drafting.ts';
 import { type EngineDriver, publishedOf } from './engine-driver.ts';
 import type { ModelPair } from './model-pair.ts';
@@ -77,12 +77,12 @@ export function describeSpeculation(
         drafting.job(numTokens, { seed, temperature, maxTokens: 20 }),
       );
       const expected = await drafting.plain(jobs);
-      const driver = drafting.open({ proposer, numDraftTokens: 8 });
+      const driver = drafting.open({ proposer, numDraftTokens: MAX_DRAFT_TOKENS });
 
       expect(await finish(driver, predicted(jobs, expected))).toEqual(expected);
     });
 
-    it.each([2, 8])(
+    it.each([2, 8, MAX_DRAFT_TOKENS])(
       'stops at the limits of output and context, drafting %d',
       async (numDraftTokens) => {
         const short = [1, 2, 3, 4, 9].map((maxTokens, seed) =>

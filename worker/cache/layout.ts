@@ -1,7 +1,7 @@
 /** Positions per cache block. A chunk stays within one, so that sums never depend on chunking. */
 export const BLOCK_SIZE = 64;
 
-/** Tokens a ragged batch may be padded by beyond the end of a tail: the longest draft. */
+/** Tokens a ragged batch may be padded by beyond the end of a tail. */
 export const MAX_PADDING = 8;
 
 /**

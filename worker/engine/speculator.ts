@@ -1,5 +1,4 @@
 import type { TokenId } from '../../shared/ids.ts';
-import { MAX_PADDING } from '../cache/layout.ts';
 import type { SideTokens } from '../speculative/lookahead-window.ts';
 import type {
   CallCost,
@@ -10,7 +9,7 @@ import type {
   PolicyRow,
   TargetCall,
 } from '../speculative/policy.ts';
-import type { Proposal, ProposerName } from '../speculative/proposer.ts';
+import { MAX_DRAFT_TOKENS, type Proposal, type ProposerName } from '../speculative/proposer.ts';
 import type { Rest } from '../speculative/rest.ts';
 import { Draftee, type LookupSources } from './draftee.ts';
 import type { Drafter, DraftRequest } from './drafter.ts';
@@ -23,7 +22,7 @@ export interface SpeculatorParts extends LookupSources {
   readonly drafter: Drafter | null;
   /** `null` never to rest. */
   readonly rest: Rest | null;
-  /** Longest draft, at most `MAX_PADDING`. */
+  /** Longest draft, at most `MAX_DRAFT_TOKENS`. */
   readonly maxDraftTokens: number;
   readonly now: () => number;
 }
@@ -61,6 +60,9 @@ interface NamedRequest extends DraftRequest {
 
 /** Shortest match that is worth a proposal. */
 const MIN_MATCH = 2;
+
+/** Tokens of a draft model's draft, at most: what it costs grows with each. */
+const MAX_MODEL_TOKENS = 8;
 
 /**
  * Puts tokens forward for the target to verify in its next step, as its policy finds worth the
@@ -168,7 +170,7 @@ export class Speculator {
     const startMs = now();
     const { drafts, numRuns } = await drafter.draft(requests);
     // Reading a prompt is not what drafting costs once it is read.
-    if (numUnread <= MAX_PADDING) {
+    if (numUnread <= MAX_DRAFT_TOKENS) {
       policy.observeDraft({ numRows: requests.length, numRuns, ms: now() - startMs });
     }
     for (const [i, { sequence, tokenIds, cumulativeProbabilities }] of drafts.entries()) {
@@ -211,7 +213,8 @@ export class Speculator {
     if (room <= 0) return undrafted(sequence);
     const limits = { minMatch: MIN_MATCH, maxDraft: room };
     const proposals = this.#drafteeOf(sequence).propose(limits);
-    const maxTokens = Math.min(room, this.#parts.drafter?.roomFor(sequence) ?? 0);
+    const modelRoom = this.#parts.drafter?.roomFor(sequence) ?? 0;
+    const maxTokens = Math.min(room, modelRoom, MAX_MODEL_TOKENS);
     const models = maxTokens === 0 ? [] : (['draft', 'staged'] as const);
     const drafted = models
       .filter((proposer) => this.#parts.proposers.has(proposer))

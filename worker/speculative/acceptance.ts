@@ -1,7 +1,4 @@
-import { PROPOSERS, type ProposerName } from './proposer.ts';
-
-/** Longest draft that places are told apart in. */
-export const MAX_PLACES = 16;
+import { MAX_DRAFT_TOKENS, PROPOSERS, type ProposerName } from './proposer.ts';
 
 /** What a draft that was verified, or compared with what came, says. */
 export interface DraftOutcome {
@@ -69,7 +66,7 @@ class Rate {
 interface Cell {
   readonly prior: number;
   readonly pooled: Rate;
-  readonly byPlace: readonly Rate[]; // [MAX_PLACES]
+  readonly byPlace: readonly Rate[]; // [MAX_DRAFT_TOKENS]
 }
 
 /**
@@ -104,7 +101,7 @@ export class AcceptanceModel {
   readonly #stopping = new Map<ProposerName, Stopping>();
 
   constructor() {
-    const rates = () => Array.from({ length: MAX_PLACES }, () => new Rate(WORKER_MEMORY));
+    const rates = () => Array.from({ length: MAX_DRAFT_TOKENS }, () => new Rate(WORKER_MEMORY));
     for (const proposer of PROPOSERS) {
       const isModel = proposer === 'draft' || proposer === 'staged';
       const cells = Array.from({ length: NUM_BUCKETS }, (_, bucket) => ({
@@ -135,7 +132,7 @@ export class AcceptanceModel {
     let reached = 1;
     for (let place = 0; place < maxTokens; place += 1) {
       reached *= shifted(rateAt(cell, place), factor);
-      if (place > 0) reached *= goingOnAccepted[Math.min(place, MAX_PLACES - 1)]!.estimate(1, 2);
+      if (place > 0) reached *= goingOnAccepted[place]!.estimate(1, 2);
       expected[place + 1] = expected[place]! + reached;
     }
     return expected;
@@ -151,7 +148,7 @@ export class AcceptanceModel {
     const expected = new Float64Array(maxTokens + 1);
     let reached = 1;
     for (let place = 0; place < maxTokens; place += 1) {
-      if (place > 0) reached *= goingOn[Math.min(place, MAX_PLACES - 1)]!.estimate(1, 2);
+      if (place > 0) reached *= goingOn[place]!.estimate(1, 2);
       expected[place + 1] = expected[place]! + 1 - (1 - reached) ** numRows;
     }
     return expected;
@@ -167,14 +164,14 @@ export class AcceptanceModel {
       const expected = rateAt(cell, place);
       addToOdds(odds, isAccepted, expected);
       cell.pooled.add(isAccepted);
-      cell.byPlace[Math.min(place, MAX_PLACES - 1)]!.add(isAccepted);
+      cell.byPlace[place]!.add(isAccepted);
     }
     this.#observeStopping(outcome);
   }
 
   #observeStopping({ proposer, numPlanned, numDrafted, numAccepted }: DraftOutcome): void {
     const { goingOn, goingOnAccepted } = this.#stopping.get(proposer)!;
-    const numPlaces = Math.min(numPlanned, numDrafted + 1, MAX_PLACES);
+    const numPlaces = Math.min(numPlanned, numDrafted + 1);
     for (let place = 1; place < numPlaces; place += 1) {
       goingOn[place]!.add(place < numDrafted);
       if (place <= numAccepted) goingOnAccepted[place]!.add(place < numDrafted);
@@ -184,7 +181,7 @@ export class AcceptanceModel {
 
 function rateAt({ prior, pooled, byPlace }: Cell, place: number): number {
   const usual = pooled.estimate(prior, PRIOR_TOKENS);
-  return byPlace[Math.min(place, MAX_PLACES - 1)]!.estimate(usual, POOLED_TOKENS);
+  return byPlace[place]!.estimate(usual, POOLED_TOKENS);
 }
 
 function oddsOf(sequence: SequenceAcceptance, proposer: ProposerName): Odds {

@@ -8,6 +8,9 @@ export const PROPOSERS = ['prediction', 'ngram', 'suffix', 'lookahead', 'draft',
 
 export type ProposerName = (typeof PROPOSERS)[number];
 
+/** Tokens of a draft, at most: verifying more costs nearly what it gives, even of a copy. */
+export const MAX_DRAFT_TOKENS = 16;
+
 /** Tokens put forward together, to follow the sequence. */
 export interface Proposal {
   readonly proposer: ProposerName;

@@ -8,7 +8,7 @@ import { openModel } from '../../../worker/model/open-model.ts';
 import type { ModelRunner } from '../../../worker/model/runner.ts';
 import { Controller } from '../../../worker/speculative/controller.ts';
 import { OutputStore } from '../../../worker/speculative/output-store.ts';
-import type { ProposerName } from '../../../worker/speculative/proposer.ts';
+import { MAX_DRAFT_TOKENS, type ProposerName } from '../../../worker/speculative/proposer.ts';
 import { Rest } from '../../../worker/speculative/rest.ts';
 import { type OpenedModel, toOpenedModel } from '../../../worker/thread/opened-model.ts';
 import { jobOf } from '../../support/jobs.ts';
@@ -97,7 +97,7 @@ export class BenchPair implements AsyncDisposable {
       rest: new Rest(),
       outputs: proposers.includes('suffix') ? new OutputStore() : null,
       proposers: new Set(proposers),
-      maxDraftTokens: 8,
+      maxDraftTokens: MAX_DRAFT_TOKENS,
       now: () => performance.now(),
     });
     const { tokenizer } = this;

@@ -4,7 +4,7 @@ import { Drafter } from '../../../worker/engine/drafter.ts';
 import { Speculator } from '../../../worker/engine/speculator.ts';
 
 import type { ComparedDraft } from '../../../worker/speculative/policy.ts';
-import type { ProposerName } from '../../../worker/speculative/proposer.ts';
+import { MAX_DRAFT_TOKENS, type ProposerName } from '../../../worker/speculative/proposer.ts';
 import { EngineDriver, engineJob, foldChoices, generate } from '../../support/engine-driver.ts';
 import { FixedPolicy } from '../../support/fixed-policy.ts';
 import { PLAIN_PARAMS } from '../../support/plain-sampling.ts';
@@ -23,7 +23,7 @@ function speculatorOf(
     rest: null,
     outputs: null,
     proposers: new Set([proposer]),
-    maxDraftTokens: 8,
+    maxDraftTokens: MAX_DRAFT_TOKENS,
     now: () => 0,
   });
 }
