@@ -7,6 +7,9 @@ const PROBES = [
   'naïve café 東京 Москва 🙂 \u0000',
 ];
 
+/** Tokens that are joined to a text, to see how it is split again. */
+const TOKENS_PER_PROBE = 16;
+
 /**
  * How a draft model's tokenizer differs from its target's: a token must mean the same to both, or
  * every draft is wrong.
@@ -22,7 +25,7 @@ export function tokenizerDifference(target: Tokenizer, draft: Tokenizer): string
     const [ours, theirs] = [draft, target].map((each) => JSON.stringify(each.tokenText(tokenId)));
     return `token ${tokenId} is ${ours}, the target's is ${theirs}`;
   }
-  for (const text of PROBES) {
+  for (const text of probesOf(target)) {
     const [ours, theirs] = [draft, target].map((each) =>
       each.encode(text, { addSpecialTokens: true }).join(' '),
     );
@@ -30,6 +33,16 @@ export function tokenizerDifference(target: Tokenizer, draft: Tokenizer): string
     return `${JSON.stringify(text)} is the tokens ${ours}, the target's are ${theirs}`;
   }
   return null;
+}
+
+/** The same for every merge: each token of the vocabulary is in one of these. */
+function* probesOf(tokenizer: Tokenizer): Generator<string> {
+  yield* PROBES;
+  for (let start = 0; start < tokenizer.vocabSize; start += TOKENS_PER_PROBE) {
+    const end = Math.min(start + TOKENS_PER_PROBE, tokenizer.vocabSize);
+    const tokenIds = Array.from({ length: end - start }, (_, i) => start + i);
+    yield tokenIds.map((tokenId) => tokenizer.tokenText(tokenId)).join('');
+  }
 }
 
 function isSameToken(target: Tokenizer, draft: Tokenizer, tokenId: number): boolean {
