@@ -30,6 +30,8 @@ const environmentSchema = z
     MODEL_NAME: z.string().min(1).max(200).optional(),
     /** A small model with the same tokenizer, to draft for this one. */
     DRAFT_MODEL_DIR: z.string().min(1).optional(),
+    /** Changes no byte of an answer, so each worker may choose by itself. */
+    DRAFT_WEIGHT_FORMAT: z.enum([...WEIGHT_FORMATS, 'auto']).default('auto'),
     /** Who may draft, joined by commas; `off` for nobody. */
     PROPOSERS: proposersSchema.default(DEFAULT_PROPOSERS),
     MAX_DRAFT_TOKENS: positiveInt.max(MAX_DRAFT_TOKENS).default(MAX_DRAFT_TOKENS),
@@ -105,6 +107,7 @@ export function loadConfig(environment: NodeJS.ProcessEnv) {
     },
     speculation: {
       draftModelDir: env.DRAFT_MODEL_DIR === undefined ? null : resolve(env.DRAFT_MODEL_DIR),
+      draftWeightFormat: env.DRAFT_WEIGHT_FORMAT,
       proposers: env.PROPOSERS,
       maxDraftTokens: env.MAX_DRAFT_TOKENS,
     },

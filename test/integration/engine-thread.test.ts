@@ -18,7 +18,12 @@ function openEngine(): Promise<EngineClient> {
     limits: { maxSequences: NUM_ROWS, maxBatchedTokens: 4 * NUM_ROWS },
     kvCacheBytes: 2 ** 28,
     prefixCacheBytes: 0,
-    speculation: { draftModelDir: null, proposers: [], maxDraftTokens: 0 },
+    speculation: {
+      draftModelDir: null,
+      draftWeightFormat: 'auto',
+      proposers: [],
+      maxDraftTokens: 0,
+    },
   });
 }
 

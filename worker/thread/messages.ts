@@ -11,6 +11,8 @@ import type { OpenedModel } from './opened-model.ts';
 export interface SpeculationOptions {
   /** `null` for none. */
   readonly draftModelDir: string | null;
+  /** `auto` for the one that is fastest on this machine. */
+  readonly draftWeightFormat: WeightFormat | 'auto';
   /** Proposers that may be used; none switches speculation off. */
   readonly proposers: readonly ProposerName[];
   readonly maxDraftTokens: number;

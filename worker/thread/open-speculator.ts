@@ -1,6 +1,7 @@
 import type { Tokenizer } from '../../shared/tokenizer.ts';
 import { Drafter } from '../engine/drafter.ts';
 import { Speculator } from '../engine/speculator.ts';
+import { chooseFormat } from '../model/choose-format.ts';
 import { type OpenModel, openModel } from '../model/open-model.ts';
 import { checkNumbers } from '../model/self-check.ts';
 import { Controller } from '../speculative/controller.ts';
@@ -40,7 +41,10 @@ async function openDraft(
   modelDir: string,
   target: Tokenizer,
 ): Promise<OpenModel> {
-  const draft = await openModel({ ...options, modelDir });
+  const { draftWeightFormat } = options.speculation;
+  const weightFormat =
+    draftWeightFormat === 'auto' ? await chooseFormat({ ...options, modelDir }) : draftWeightFormat;
+  const draft = await openModel({ ...options, modelDir, weightFormat });
   const tokenizer = openTokenizer(toOpenedModel(draft), draft.checkpoint);
   const difference = tokenizerDifference(target, tokenizer);
   if (difference === null) {
