@@ -21,7 +21,7 @@ export interface BatchStore {
    * has open.
    *
    * @param maxOpen batches of its tenant that may be open
-   * @throws {PlatformError} `rate_limited` when there are as many
+   * @throws {PlatformError} `rate_limit_exceeded` when there are as many
    */
   create(spec: BatchSpec, maxOpen: number): Promise<void>;
   find(id: string): Promise<Batch | null>;

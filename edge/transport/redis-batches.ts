@@ -87,7 +87,7 @@ export class RedisBatches implements BatchStore, BatchLedger, DueBatches {
     const reply = await this.#run(ADMIT_BATCH, [this.#keys.openBatchesOf(tenant)], args);
     const place = z.int().parse(reply);
     if (place >= 0) return place;
-    throw new PlatformError('rate_limited', `${maxOpen} batches of yours are open already`);
+    throw new PlatformError('rate_limit_exceeded', `${maxOpen} batches of yours are open already`);
   }
 
   #dueAt(id: string, atMs: number): Promise<unknown> {

@@ -89,7 +89,7 @@ describe('a batch that waits for a place', () => {
     await transport.batches.create(first, 1);
     await transport.batches.create(first, 1); // sent again
     await expect(transport.batches.create(second, 1)).rejects.toMatchObject({
-      code: 'rate_limited',
+      code: 'rate_limit_exceeded',
       message: '1 batches of yours are open already',
     });
     expect(await transport.batches.find(second.id)).toBeNull();

@@ -24,6 +24,7 @@ function open(draftModelDir: string): Promise<EngineClient> {
     weightFormat: 'fp32',
     numThreads: 1,
     limits: { maxSequences: 4, maxBatchedTokens: 256 },
+    kvCacheBytes: 2 ** 28,
     prefixCacheBytes: 0,
     speculation: {
       draftModelDir,

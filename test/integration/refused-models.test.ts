@@ -24,7 +24,12 @@ function open(): Promise<EngineClient> {
     limits: { maxSequences: 2, maxBatchedTokens: 16 },
     kvCacheBytes: 2 ** 28,
     prefixCacheBytes: 0,
-    speculation: { draftModelDir: null, proposers: [], maxDraftTokens: 8 },
+    speculation: {
+      draftModelDir: null,
+      draftWeightFormat: 'fp32',
+      proposers: [],
+      maxDraftTokens: 8,
+    },
   });
 }
 

@@ -127,7 +127,7 @@ export class MemoryBatches implements BatchStore, BatchLedger {
     const open = [...this.#batchById.values()].filter(
       ({ spec: { tenant }, status }) => tenant === spec.tenant && !isBatchEnded(status),
     );
-    if (open.length >= maxOpen) throw new PlatformError('rate_limited', 'too many are open');
+    if (open.length >= maxOpen) throw new PlatformError('rate_limit_exceeded', 'too many are open');
     this.#batchById.set(spec.id, {
       spec,
       status: 'validating',
