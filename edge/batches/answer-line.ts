@@ -91,7 +91,8 @@ async function toJob(
   { transport, catalog }: LineContext,
 ): Promise<Job> {
   const id = requestIdOf(spec.id, line.number);
-  const made = await newJob(parseBody(request, spec.endpoint), {
+  const generation = { ...parseBody(request, spec.endpoint), isBackground: true };
+  const made = await newJob(generation, {
     transport,
     catalog,
     id,
@@ -100,11 +101,7 @@ async function toJob(
     drawSeed: () => seedOf(id),
   });
   // Between two runners nobody listens.
-  const job = { ...made, class: 'batch', background: true, onDisconnect: 'continue' } as const;
-  if (job.contextPolicy.type === 'stop' || job.maxTokens !== null || job.deadlineMs !== null)
-    return job;
-  const message = 'max_tokens is missing; under sinks a line of a batch has it, or a timeout';
-  throw new PlatformError('invalid_request', message, { param: 'max_tokens' });
+  return { ...made, class: 'batch', background: true, onDisconnect: 'continue' };
 }
 
 /** @returns `null` when it was cancelled before its end */

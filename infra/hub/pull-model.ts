@@ -17,8 +17,8 @@ export interface PullOptions {
 }
 
 /**
- * Fetches a model's files. Its configuration comes first, so that what is not served here is refused
- * before gigabytes are on their way.
+ * Fetches a model's files. Its configuration comes first, so that what is not served here is
+ * refused before gigabytes are on their way.
  *
  * @throws {Error} saying in a line what is wrong
  */
