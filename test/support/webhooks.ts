@@ -1,6 +1,6 @@
 import { Keys } from '../../shared/protocol/keys.ts';
 import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
-import { connectRedis } from '../../worker/queue/connection.ts';
+import { connectRedis, SILENT_WITH_DELAYS_MS } from '../../worker/queue/connection.ts';
 import { PatientRedis } from '../../worker/queue/patient-redis.ts';
 import { createLog } from '../../worker/telemetry/log.ts';
 import { WebhookMetrics } from '../../worker/telemetry/webhook-metrics.ts';
@@ -29,7 +29,7 @@ export async function openTestWebhooks(
   environment: Readonly<Record<string, string>> = {},
 ): Promise<TestWebhooks> {
   const config = loadWebhooksConfig({ REDIS_URL: url, ...ENVIRONMENT, ...environment });
-  const redis = await connectRedis(url);
+  const redis = await connectRedis(url, SILENT_WITH_DELAYS_MS);
   const keys = new Keys();
   const log = createLog('silent');
   const metrics = new WebhookMetrics();

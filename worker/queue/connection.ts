@@ -1,4 +1,4 @@
-import { Cluster, Redis, type RedisOptions } from 'ioredis';
+import { Cluster, Redis } from 'ioredis';
 
 /** A connection to one Redis, or to the nodes of a cluster. */
 export type RedisClient = Redis | Cluster;
@@ -16,20 +16,32 @@ export interface RedisConnections extends AsyncDisposable {
  */
 const SILENT_MS = 5000;
 
+/** The same where jobs are delayed: for those it waits up to ten seconds. */
+export const SILENT_WITH_DELAYS_MS = 12_000;
+
+const CONNECT_MS = 5000;
+
+interface Timeouts {
+  readonly connectTimeout: number;
+  readonly socketTimeout: number;
+}
+
 /** How often a subscriber, who may hear nothing for hours, is asked for an answer. */
 const PING_MS = 2000;
 
 const retryDelayMs = (numRetries: number): number => Math.min(50 * numRetries, 1000);
-
-const shared = { connectTimeout: 5000, socketTimeout: SILENT_MS } satisfies RedisOptions;
 
 /** A failover leaves us with a replica that refuses writes: find the new primary. */
 const reconnectOnError = (error: Error): 2 | false =>
   error.message.startsWith('READONLY') ? 2 : false;
 
 /** @throws {Error} naming the address when nothing answers there, or nobody lets us in */
-export async function connectRedis(url: string): Promise<RedisConnections> {
-  const command = await connectFirst(url);
+export async function connectRedis(
+  url: string,
+  silentMs: number = SILENT_MS,
+): Promise<RedisConnections> {
+  const shared = { connectTimeout: CONNECT_MS, socketTimeout: silentMs };
+  const command = await connectFirst(url, shared);
   const isCluster = /cluster_enabled:1/.test(await command.info('cluster'));
   if (!isCluster) return connectionsOf(command, command.duplicate(), isCluster);
   command.disconnect();
@@ -37,7 +49,7 @@ export async function connectRedis(url: string): Promise<RedisConnections> {
   return connectionsOf(new Cluster([url], options), new Cluster([url], options), isCluster);
 }
 
-async function connectFirst(url: string): Promise<Redis> {
+async function connectFirst(url: string, shared: Timeouts): Promise<Redis> {
   let isFirst = true;
   const command = new Redis(url, {
     ...shared,

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { Keys } from '../../shared/protocol/keys.ts';
 import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
-import { connectRedis } from '../queue/connection.ts';
+import { connectRedis, SILENT_WITH_DELAYS_MS } from '../queue/connection.ts';
 import { PatientRedis } from '../queue/patient-redis.ts';
 import { createLog } from '../telemetry/log.ts';
 import { serveMetrics } from '../telemetry/metrics-server.ts';
@@ -31,7 +31,7 @@ async function main(): Promise<void> {
     });
   }
   const keys = new Keys();
-  await using redis = await connectRedis(config.redisUrl);
+  await using redis = await connectRedis(config.redisUrl, SILENT_WITH_DELAYS_MS);
   const host = new PatientRedis(redis.command, log);
   const { isCluster } = redis;
   const scripts = new RequestScripts(host, keys, { isCluster, retentionMs: config.retentionMs });
