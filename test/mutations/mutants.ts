@@ -2,6 +2,7 @@ import { ACCOUNTS } from './accounts.ts';
 import { CACHES } from './caches.ts';
 import { DRAFTERS } from './drafters.ts';
 import type { Mutant } from './mutant.ts';
+import { RESUMES } from './resumes.ts';
 import { SAMPLERS } from './samplers.ts';
 import { SINKS } from './sinks.ts';
 import { VERIFIERS } from './verifiers.ts';
@@ -16,4 +17,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...SAMPLERS,
   ...WEBHOOKS,
   ...ACCOUNTS,
+  ...RESUMES,
 ];
