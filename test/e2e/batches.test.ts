@@ -1,6 +1,7 @@
 import OpenAI, { toFile } from 'openai';
-import { Webhook } from 'standardwebhooks';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { z } from 'zod';
+import { verifyDelivery } from '../support/deliveries.ts';
 import type { Service } from '../support/openai-conformance.ts';
 import { openReceiver, type Receiver } from '../support/receivers.ts';
 import { openStack } from '../support/stack.ts';
@@ -56,9 +57,10 @@ describe('a batch with a webhook', () => {
   it('tells its receiver that it is completed, as the libraries of others expect', async () => {
     const file = await upload([lineOf(0), lineOf(1), lineOf(2)]);
     const { id, secret } = await create(file.id, ['batch.completed']);
-    const { body, headers } = await deliveryOf(id);
+    const delivery = await deliveryOf(id);
+    const { body, headers } = delivery;
 
-    expect(new Webhook(secret).verify(body, headers)).toMatchObject({ type: 'batch.completed' });
+    expect(verifyDelivery(delivery, secret)).toMatchObject({ type: 'batch.completed' });
     const event = await client.webhooks.unwrap(body, headers, secret);
     expect(event).toMatchObject({ object: 'event', type: 'batch.completed', data: { id } });
     expect(event.id).toBe(headers['webhook-id']);
@@ -70,6 +72,27 @@ describe('a batch with a webhook', () => {
     expect(batch).toMatchObject({ status: 'completed', request_counts: { completed: 3 } });
     const output = await (await client.files.content(batch.output_file_id ?? '')).text();
     expect(output.trim().split('\n')).toHaveLength(3);
+  });
+
+  it('tells that it was cancelled, and tells it again', async () => {
+    const file = await upload(Array.from({ length: 2000 }, (_, i) => lineOf(i)));
+    const { id, secret } = await create(file.id, ['batch.cancelled']);
+    await client.batches.cancel(id);
+    const first = await deliveryOf(id);
+    expect(verifyDelivery(first, secret)).toMatchObject({ type: 'batch.cancelled', data: { id } });
+
+    const deliveries = `${service.url}/v1/batches/${id}/deliveries`;
+    const webhookId = first.headers['webhook-id'];
+    const again = await fetch(`${deliveries}/${webhookId}/redeliver`, { method: 'POST' });
+    expect(again.status).toBe(202);
+    const ofBatch = () => receiver.received.filter(({ body }) => body.includes(id));
+    await expect.poll(() => ofBatch().length, { timeout: 20_000 }).toBe(2);
+    const second = ofBatch()[1]!;
+    expect(second.headers['webhook-id']).toBe(webhookId);
+    expect(verifyDelivery(second, secret)).toEqual(JSON.parse(first.body));
+    const listed = z.object({ data: z.array(z.object({ status: z.number() })) });
+    const { data } = listed.parse(await (await fetch(deliveries)).json());
+    expect(data).toEqual([{ status: 204 }, { status: 204 }]);
   });
 
   it('tells the whole of a batch that failed, where that is asked for', async () => {

@@ -2,8 +2,12 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { toTenantId } from '../../shared/ids.ts';
 import type { Batch } from '../../shared/protocol/batch.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
+import { BATCH_NOTICES } from '../../shared/protocol/webhook.ts';
 import { startBatchRunner } from '../support/batch-runner.ts';
 import { TestBatches } from '../support/batches.ts';
+import { openReceiver } from '../support/receivers.ts';
+import { jobFor, verified, waitForCount } from '../support/webhook-jobs.ts';
+import { openTestWebhooks } from '../support/webhooks.ts';
 
 const keys = new Keys();
 let batches: TestBatches;
@@ -31,8 +35,11 @@ describe('a batch that waits for a place', () => {
     const running = await batches.create(1000);
     await using _runner = await startBatchRunner(batches.redis.url, onePlace);
     await batches.workUntil(running, isRunning);
-    const cancelled = await batches.create(10);
-    const expired = await batches.create(10, { expiresMs: Date.now() + 500 });
+    await using receiver = await openReceiver();
+    await using _webhooks = await openTestWebhooks(batches.redis.url);
+    const { webhook = null } = jobFor(receiver.url, { events: [...BATCH_NOTICES] });
+    const cancelled = await batches.create(10, { webhook });
+    const expired = await batches.create(10, { webhook, expiresMs: Date.now() + 500 });
     const untouched = await batches.create(10);
     await batches.redis.client.zadd(keys.dueBatches, 0, expired, 0, untouched); // it is time
     await transport.batches.cancel(cancelled);
@@ -47,6 +54,11 @@ describe('a batch that waits for a place', () => {
     });
     expect(await batches.find(untouched)).toMatchObject({ status: 'validating', epoch: 0 });
     expect((await batches.find(running)).epoch).toBe(1);
+    await waitForCount(receiver, 2);
+    expect(verified(receiver).map(({ type, data }) => [type, data.id])).toEqual([
+      ['batch.cancelled', cancelled],
+      ['batch.expired', expired],
+    ]);
     await end([running, untouched]);
     expect(await batches.redis.client.zcard(keys.dueBatches)).toBe(0);
     expect(await batches.redis.client.zcard(keys.openBatchesOf(ann))).toBe(0);

@@ -1,4 +1,3 @@
-import { Webhook } from 'standardwebhooks';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createApp } from '../../edge/app.ts';
 import { openRedisTransport, type RedisTransport } from '../../edge/transport/redis-transport.ts';
@@ -7,6 +6,7 @@ import { Keys } from '../../shared/protocol/keys.ts';
 import { connectRedis } from '../../worker/queue/connection.ts';
 import { register } from '../../worker/queue/registry.ts';
 import { startBatchRunner } from '../support/batch-runner.ts';
+import { verifyDelivery } from '../support/deliveries.ts';
 import { jsonOf } from '../support/edge.ts';
 import { jobOf } from '../support/jobs.ts';
 import { openReceiver, type Receiver } from '../support/receivers.ts';
@@ -75,9 +75,7 @@ async function upload(text: string): Promise<string> {
 async function deliveryOf(id: string, secret: string) {
   const find = () => receiver.received.filter(({ body }) => JSON.parse(body).data.id === id);
   await expect.poll(() => find().length, { timeout: 20_000 }).toBe(1);
-  const { body, headers } = find()[0]!;
-  new Webhook(secret).verify(body, headers);
-  return JSON.parse(body);
+  return verifyDelivery(find()[0]!, secret);
 }
 
 describe('on a cluster of three nodes', () => {

@@ -52,6 +52,17 @@ describe('webhooks that are not taken', () => {
     expect(await redis.client.zcard(keys.deadLettersOf(job.tenant).index)).toBe(0);
   });
 
+  it('come back no sooner than their receiver asks for', async () => {
+    await using receiver = await openReceiver(answering(503, { 'retry-after': '1' }));
+    await using _webhooks = await openTestWebhooks(redis.url, { WEBHOOK_RETRY_SECONDS: '0.1' });
+    const job = jobFor(receiver.url);
+    await jobs.submit(job);
+    await jobs.work(job);
+    await waitForCount(receiver, 2);
+    const [first, second] = receiver.received;
+    expect(second!.atMs - first!.atMs).toBeGreaterThanOrEqual(1000);
+  });
+
   it('follow no redirect, and give up when the schedule is exhausted', async () => {
     await using elsewhere = await openReceiver();
     await using receiver = await openReceiver(answering(302, { location: elsewhere.url }));

@@ -14,6 +14,8 @@ const endpoint = patchesOf('worker/webhooks/endpoint.ts');
 const notices = patchesOf('worker/webhooks/request-notices.ts');
 const handOver = patchesOf('worker/webhooks/hand-over.ts');
 const consumer = patchesOf('worker/webhooks/delivery-consumer.ts');
+const scripts = patchesOf('shared/protocol/scripts.ts');
+const outcome = patchesOf('shared/openai/outcome.ts');
 
 export const WEBHOOKS: readonly Mutant[] = [
   {
@@ -84,6 +86,26 @@ export const WEBHOOKS: readonly Mutant[] = [
     name: 'an endpoint that is gone is tried again',
     patches: [consumer('if (status === 410)', 'if (status === 411)')],
     tests: TESTS,
+  },
+  {
+    name: 'a receiver may ask for time in vain',
+    patches: [consumer('parseRetryAfter(retryAfter, Date.now())', 'null')],
+    tests: TESTS,
+  },
+  {
+    name: 'what no secret is known for goes out all the same',
+    patches: [consumer('(tenant) ?? []', "(tenant) ?? ['whsec_']")],
+    tests: TESTS,
+  },
+  {
+    name: 'a request expires before anybody was told of its end',
+    patches: [scripts("if redis.call('EXISTS', outboxKey) == 1 then", 'if false then')],
+    tests: TESTS,
+  },
+  {
+    name: 'the tail of a cut log is given for the whole answer',
+    patches: [outcome('this.isWhole = logged.id.seq === 0;', 'this.isWhole = true;')],
+    tests: ['test/integration/trimmed-jobs.test.ts'],
   },
   {
     name: 'a delivery that is given up is not listed',

@@ -1,11 +1,10 @@
-import { Webhook } from 'standardwebhooks';
-import { Webhook as SvixWebhook } from 'svix';
 import { expect, vi } from 'vitest';
 import { toTenantId } from '../../shared/ids.ts';
-import { encodeEvent } from '../../shared/protocol/event.ts';
+import { encodeEvent, type RequestEvent } from '../../shared/protocol/event.ts';
 import { encodeJob, type Job } from '../../shared/protocol/job.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
-import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
+import { type EndStatus, RequestScripts } from '../../shared/protocol/request-scripts.ts';
+import { verifyDelivery } from './deliveries.ts';
 import { jobOf } from './jobs.ts';
 import type { Receiver } from './receivers.ts';
 import type { TestRedis } from './redis.ts';
@@ -40,12 +39,19 @@ export const usage = {
   rejectedPredictionTokens: 0,
 };
 
+interface Ending {
+  readonly last: RequestEvent;
+  readonly status: EndStatus;
+}
+
+const timings = { queuedMs: 1, prefillMs: 1, decodeMs: 1 };
+const done = { type: 'done', usage, timings, speculation: [] } satisfies RequestEvent;
+const SUCCESS: Ending = { last: done, status: 'succeeded' };
+
 /** Every delivery, verified by the libraries that receivers use. */
 export function verified({ received }: Receiver) {
-  return received.map(({ body, headers }) => {
-    new Webhook(secret).verify(body, headers);
-    new SvixWebhook(secret).verify(body, headers);
-    return { id: headers['webhook-id'], ...JSON.parse(body) };
+  return received.map((each) => {
+    return { id: each.headers['webhook-id'], ...verifyDelivery(each, secret) };
   });
 }
 
@@ -73,7 +79,11 @@ export class WebhookJobs {
   }
 
   /** What a worker does: claims, says each text, ends. */
-  async work(job: Job, texts: readonly string[] = ['Hello', ' there']): Promise<void> {
+  async work(
+    job: Job,
+    texts: readonly string[] = ['Hello', ' there'],
+    { last, status }: Ending = SUCCESS,
+  ): Promise<void> {
     const claim = await this.scripts.claim(job.id, 'worker', 2);
     if (claim.type !== 'claimed') throw new Error(claim.type);
     const says = texts.map((text, i) => {
@@ -89,14 +99,8 @@ export class WebhookJobs {
     });
     const { epoch } = claim;
     await this.scripts.append(job.id, { epoch, firstSeq: 0, payloads: says });
-    const timings = { queuedMs: 1, prefillMs: 1, decodeMs: 1 };
-    const done = encodeEvent({ type: 'done', usage, timings, speculation: [] });
-    await this.scripts.finish(job.id, {
-      epoch,
-      firstSeq: says.length,
-      payloads: [done],
-      status: 'succeeded',
-    });
+    const payloads = [encodeEvent(last)];
+    await this.scripts.finish(job.id, { epoch, firstSeq: says.length, payloads, status });
   }
 
   async attemptsOf(job: Job): Promise<{ status: number | null; error: string | null }[]> {
