@@ -90,29 +90,50 @@ describe('depart', () => {
 });
 
 describe('report-rate and queue-load', () => {
+  const { wait, prioritized } = keys.waitingJobs(queue);
+  const active = keys.activeJobs(queue);
+
   async function load(priority = 10): Promise<readonly [number, number, number]> {
-    const { wait, prioritized } = keys.waitingJobs(queue);
-    const reply = await run(QUEUE_LOAD, [wait, prioritized, keys.rates(queue)], [priority]);
+    const scriptKeys = [wait, prioritized, active, keys.rates(queue)];
+    const reply = await run(QUEUE_LOAD, scriptKeys, [priority]);
     return z.tuple([z.number(), z.number(), z.coerce.number()]).parse(reply);
   }
 
-  it('count those ahead by their priority', async () => {
-    const { wait, prioritized } = keys.waitingJobs(queue);
-    await redis.client.rpush(wait, 'first');
-    for (const [i, priority] of [5, 10, 10, 11].entries()) {
+  function report(worker: string, rate: number, numRows: number | '') {
+    return run(REPORT_RATE, [keys.rates(queue)], [worker, rate, 4000, numRows]);
+  }
+
+  async function enqueue(...priorities: number[]): Promise<void> {
+    for (const [i, priority] of priorities.entries()) {
       await redis.client.zadd(prioritized, priority * 2 ** 32 + i, `job ${i}`);
     }
+  }
+
+  it('count those ahead by their priority', async () => {
+    await redis.client.rpush(wait, 'first');
+    await enqueue(5, 10, 10, 11);
     expect(await load(10)).toEqual([5, 4, 0]);
     expect(await load(1)).toEqual([5, 1, 0]);
   });
 
+  it('count as ahead only those that have to end first, where rows are known', async () => {
+    await enqueue(10, 10, 10);
+    await redis.client.rpush(active, 'a', 'b', 'c');
+    await report('a', 1, 2);
+    expect(await load()).toEqual([3, 5, 1]); // one of seven, in two rows, and its own
+
+    await report('b', 1, 6);
+    expect(await load()).toEqual([3, 0, 2]);
+
+    await report('c', 1, ''); // of an older worker, which does not say
+    expect(await load()).toEqual([3, 3, 3]);
+  });
+
   it('add up what workers can finish, and take the mean for those that know nothing yet', async () => {
-    const report = (worker: string, rate: number, ms: number) =>
-      run(REPORT_RATE, [keys.rates(queue)], [worker, rate, ms]);
-    await Promise.all([report('a', 2, 4000), report('b', 4, 4000), report('c', 0, 4000)]);
+    await Promise.all([report('a', 2, 1), report('b', 4, 1), report('c', 0, 1)]);
     expect((await load())[2]).toBe(9);
 
-    await redis.client.hset(keys.rates(queue), 'b', `${Date.now() - 1} 4`);
+    await redis.client.hset(keys.rates(queue), 'b', `${Date.now() - 1} 4 1`);
     expect((await load())[2]).toBe(4);
     expect(await redis.client.hexists(keys.rates(queue), 'b')).toBe(0);
   });

@@ -1,4 +1,3 @@
-import { z } from 'zod';
 import { JOB_CLASSES, type JobClass } from '../../shared/protocol/job.ts';
 import { type Keys, servedModelField } from '../../shared/protocol/keys.ts';
 import {
@@ -45,8 +44,7 @@ export async function register(
     if (isBeating) return; // Redis is away; the beat under way will be sent when it is back
     isBeating = true;
     try {
-      const dated = datedBy(card, await client.hget(keys.modelCards, field));
-      const args = [field, encodeModelCard(dated), member, OVERDUE_MS];
+      const args = [field, encodeModelCard(card), member, OVERDUE_MS];
       if ((await client.exists(tokenizer)) === 0) await client.hset(tokenizer, tokenizerFiles);
       await runScript(host, HEARTBEAT, [keys.modelCards, keys.workers, keys.modelsServed], args);
       for (const [each, key] of rates) {
@@ -68,16 +66,6 @@ export async function register(
       for (const [, key] of rates) await client.hdel(key, workerId);
     },
   };
-}
-
-const datedSchema = z.object({ createdMs: z.number() });
-
-/** A model is as old as the first of its workers, whoever tells of it. */
-function datedBy(card: ModelCard, known: string | null): ModelCard {
-  const first = datedSchema.safeParse(known && JSON.parse(known));
-  return first.success
-    ? { ...card, createdMs: Math.min(card.createdMs, first.data.createdMs) }
-    : card;
 }
 
 export interface AutoSetting {
