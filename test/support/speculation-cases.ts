@@ -12,48 +12,55 @@ import type { ModelPair } from './model-pair.ts';
 import { PLAIN_PARAMS } from './plain-sampling.ts';
 
 const TEMPERATURES = [0, 0.7, 1.3] as const;
-const KINDS = ['plain', 'topP', 'minP', 'penalties', 'logitBias', 'stop'] as const;
+const OPTIONS = ['topP', 'minP', 'penalties', 'logitBias', 'stop'] as const;
+type Option = (typeof OPTIONS)[number];
 
-/** How tokens are chosen: a temperature, and an option beside it. */
+/** None, each by itself, each with each other, and all. */
+const COMBINATIONS: readonly (readonly Option[])[] = [
+  [],
+  ...OPTIONS.map((option) => [option]),
+  ...OPTIONS.flatMap((option, i) => OPTIONS.slice(i + 1).map((other) => [option, other])),
+  OPTIONS,
+];
+
+/** How tokens are chosen: a temperature, and options beside it. */
 export interface Style {
   readonly temperature: number;
-  readonly kind: (typeof KINDS)[number];
+  readonly options: readonly Option[];
 }
 
-export const STYLES: readonly Style[] = TEMPERATURES.flatMap((temperature) =>
-  KINDS.map((kind) => ({ temperature, kind })),
+export const STYLES: readonly Style[] = COMBINATIONS.flatMap((options) =>
+  TEMPERATURES.map((temperature) => ({ temperature, options })),
 );
 
-/** One request: which of the pair's prompts, and which of the styles. */
+/** One request: which of the pair's prompts, over and over, and which of the styles. */
 export interface Case {
   readonly prompt: number;
   readonly style: number;
 }
 
-/** Every request has a seed, a length and other options of its own. */
+/** Every request has a seed, a length and other options of its own; some pass the first block. */
 export function jobOfCase({ prompt, style }: Case, pair: ModelPair): Job {
-  const { temperature, kind } = STYLES[style]!;
-  const sampling = {
-    ...PLAIN_PARAMS,
-    ...samplingOf(kind, pair),
-    temperature,
-    seed: 1000 * style + prompt,
-  };
+  const { temperature, options } = STYLES[style]!;
+  const tokenIds = pair.prompts[prompt % pair.prompts.length]!;
+  const sampling = Object.assign(
+    { ...PLAIN_PARAMS, temperature, seed: 1000 * style + prompt },
+    ...options.map((option) => samplingOf(option, pair)),
+  );
   return engineJob({
-    prompts: [[...pair.prompts[prompt]!]],
+    prompts: [[...tokenIds]],
     sampling,
-    stop: kind === 'stop' ? [...pair.stop] : [],
-    maxTokens: 8 + 6 * (prompt % 5),
-    ...(prompt % 3 === 1 && { minTokens: 5, stopTokenIds: [pair.prompts[prompt]!.at(-1)!] }),
+    stop: options.includes('stop') ? [...pair.stop] : [],
+    maxTokens: 8 + 12 * (prompt % 6),
+    ...(prompt % 3 === 1 && { minTokens: 5, stopTokenIds: [tokenIds.at(-1)!] }),
     topLogprobs: prompt % 4 === 0 ? 2 : null,
     ignoreEos: prompt % 2 === 0,
     speculation: 'auto',
   });
 }
 
-function samplingOf(kind: Style['kind'], pair: ModelPair): Partial<SamplingParams> {
-  switch (kind) {
-    case 'plain':
+function samplingOf(option: Option, pair: ModelPair): Partial<SamplingParams> {
+  switch (option) {
     case 'stop':
       return {};
     case 'topP':

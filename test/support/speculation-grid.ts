@@ -1,5 +1,5 @@
 import { OutputStore } from '../../worker/speculative/output-store.ts';
-import type { ProposerName } from '../../worker/speculative/proposer.ts';
+import { PROPOSERS, type ProposerName } from '../../worker/speculative/proposer.ts';
 import { type ChoiceSoFar, EngineDriver } from './engine-driver.ts';
 import { createSpeculator, type ModelPair } from './model-pair.ts';
 import { seededRng, shuffled } from './random.ts';
@@ -28,14 +28,16 @@ export class SpeculationGrid {
   readonly #pair: ModelPair;
   readonly #plainByCase = new Map<string, ChoiceSoFar>();
   readonly #outputs = new OutputStore();
-  readonly #cases: Iterator<Case>;
+  readonly #isFull: boolean;
+  readonly #casesByProposer = new Map<ProposerName, Iterator<Case>>();
+  /** Prompts and styles that each proposer has met. */
   readonly covered = new Set<string>();
   readonly #totalsByProposer = new Map<ProposerName, GridTotals>();
 
   /** @param isFull whether every prompt meets every style in the end, not just one of them */
   constructor(pair: ModelPair, isFull = false) {
     this.#pair = pair;
-    this.#cases = endlessCases(pair.prompts.length, isFull);
+    this.#isFull = isFull;
   }
 
   totalsOf(proposer: ProposerName): GridTotals {
@@ -43,9 +45,16 @@ export class SpeculationGrid {
     return this.#totalsByProposer.get(proposer) ?? none;
   }
 
-  /** The next requests, in an order that comes to every prompt and style soon. */
-  nextCases(count: number): Case[] {
-    return Array.from({ length: count }, () => this.#cases.next().value);
+  /** A proposer's next requests, in an order of its own that comes to every prompt and style. */
+  nextCases(proposer: ProposerName, count: number): Case[] {
+    let cases = this.#casesByProposer.get(proposer);
+    if (cases === undefined) {
+      const seed = PROPOSERS.indexOf(proposer);
+      cases = endlessCases(this.#pair.prompts.length, { seed, isFull: this.#isFull });
+      this.#casesByProposer.set(proposer, cases);
+    }
+    const next = cases;
+    return Array.from({ length: count }, () => next.next().value);
   }
 
   /**
@@ -86,7 +95,7 @@ export class SpeculationGrid {
     await driver.finish();
 
     for (const [i, { prompt, style }] of cases.entries()) {
-      this.covered.add(`prompt ${prompt}`).add(`${proposer} ${style}`);
+      this.covered.add(`${proposer} prompt ${prompt}`).add(`${proposer} style ${style}`);
       this.#count(proposer, draftedTokens(driver, jobs[i]!));
     }
     return cases.filter((_, i) => !isSame(outcomeOf(driver, jobs[i]!), expected[i]!));
@@ -103,8 +112,11 @@ export class SpeculationGrid {
 }
 
 /** Round after round of all prompts and all styles, each in an order of its own. */
-function* endlessCases(numPrompts: number, isFull: boolean): Generator<Case, never> {
-  const rng = seededRng(5);
+function* endlessCases(
+  numPrompts: number,
+  { seed, isFull }: { seed: number; isFull: boolean },
+): Generator<Case, never> {
+  const rng = seededRng(seed);
   for (let i = 0, prompts: number[] = [], styles: number[] = []; ; i += 1) {
     if (i % numPrompts === 0) prompts = shuffled(rng, [...Array(numPrompts).keys()]);
     if (i % STYLES.length === 0) styles = shuffled(rng, [...STYLES.keys()]);

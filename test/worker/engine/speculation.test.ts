@@ -25,7 +25,7 @@ it.each(PROPOSERS)('gives the tokens of plain decoding with %s', async (proposer
   const grid = new SpeculationGrid(createTinyPair());
 
   for (const cell of cellsOf([proposer], [1, 2, 4, 8])) {
-    expect(await grid.differing(cell, grid.nextCases(cell.maxSequences))).toEqual([]);
+    expect(await grid.differing(cell, grid.nextCases(proposer, cell.maxSequences))).toEqual([]);
   }
   const { numDrafted, numAccepted } = grid.totalsOf(proposer);
   expect(numAccepted).toBeGreaterThan(0);
