@@ -96,21 +96,40 @@ function neighborChunk(cache: HostCache, row: number, time: number): number[] {
   return Array.from({ length }, (_, i) => (row * 31 + i * 7 + time) % 101);
 }
 
-describe.each(MODELS)('logits of $modelDir in $weightFormat', ({ modelDir, weightFormat }) => {
-  const open = (numThreads: number) =>
-    openModel({
-      modelDir,
-      weightFormat,
-      numThreads,
-      cacheDir: join(directory, 'cache'),
-      executionProvider: 'cpu',
-    });
+interface TestedModel {
+  readonly modelDir: string;
+  readonly weightFormat: WeightFormat;
+}
+
+function open({ modelDir, weightFormat }: TestedModel, numThreads: number): Promise<OpenModel> {
+  return openModel({
+    modelDir,
+    weightFormat,
+    numThreads,
+    cacheDir: join(directory, 'cache'),
+    executionProvider: 'cpu',
+  });
+}
+
+/** Reads the text one token at a time, with one thread. */
+const plain: Reading = { numRows: 1, row: 0, frozenCapacity: 256, cut: [1] };
+
+/** @returns positions at which the logits differ in any bit */
+function differingPositions(expected: Float32Array[], actual: Float32Array[]): number[] {
+  expect(actual).toHaveLength(text.length);
+  return expected.flatMap((logits, position) =>
+    Buffer.from(logits.slice().buffer).equals(Buffer.from(actual[position]!.slice().buffer))
+      ? []
+      : [position],
+  );
+}
+
+describe.each(MODELS)('logits of $modelDir in $weightFormat', (model) => {
   const models: OpenModel[] = [];
   let expected: Float32Array[] = [];
 
   beforeAll(async () => {
-    models.push(await open(1), await open(2));
-    const plain = { numRows: 1, row: 0, frozenCapacity: 256, cut: [1] };
+    models.push(await open(model, 1), await open(model, 2));
     expected = await read(models[0]!.runner, plain);
   });
   afterAll(() => Promise.all(models.map(({ runner }) => runner.close())));
@@ -120,13 +139,61 @@ describe.each(MODELS)('logits of $modelDir in $weightFormat', ({ modelDir, weigh
     async (reading) => {
       const actual = await read(models[1]!.runner, reading);
 
-      const differing = expected.flatMap((logits, position) =>
-        Buffer.from(logits.slice().buffer).equals(Buffer.from(actual[position]!.slice().buffer))
-          ? []
-          : [position],
-      );
-      expect(actual).toHaveLength(text.length);
-      expect(differing).toEqual([]);
+      expect(differingPositions(expected, actual)).toEqual([]);
     },
   );
+});
+
+/** As wide as a model of 110 M parameters, whose products are summed in more parts. */
+const WIDE = {
+  ...CONFIGS['llama, grouped heads'],
+  hidden_size: 768,
+  intermediate_size: 2304,
+  num_attention_heads: 24,
+  num_key_value_heads: 8,
+  num_hidden_layers: 1,
+};
+
+/** Groups of heads are cut into other parts for each number of threads. */
+const THREADED: readonly TestedModel[] = [
+  'llama, grouped heads',
+  'llama, every head its own',
+  'llama, broad heads',
+  'gpt2',
+].flatMap((name) => {
+  const modelDir = join(directory, name);
+  return (['fp32', 'int8', 'q8'] as const).map((weightFormat) => ({ modelDir, weightFormat }));
+});
+
+describe.each(THREADED)('logits of $modelDir in $weightFormat', (model) => {
+  it('are the same bits with any number of threads', async () => {
+    const single = await open(model, 1);
+    const expected = await read(single.runner, plain);
+    await single.runner.close();
+    for (const numThreads of [3, 4, 6, 8]) {
+      const { runner } = await open(model, numThreads);
+      for (const i of [0, 4, 7]) {
+        const actual = await read(runner, READINGS[i]!); // a row alone, and among four
+        expect(differingPositions(expected, actual), `${numThreads} threads, ${i}`).toEqual([]);
+      }
+      await runner.close();
+    }
+  });
+});
+
+describe.each(WEIGHT_FORMATS)('logits of a wide model in %s', (weightFormat) => {
+  const model = { modelDir: join(directory, 'wide'), weightFormat };
+  beforeAll(() => writeCheckpoint(model.modelDir, WIDE));
+
+  it('are the same bits in any batch', async () => {
+    const single = await open(model, 1);
+    const expected = await read(single.runner, plain);
+    await single.runner.close();
+    const { runner } = await open(model, 2);
+    for (const i of [2, 5, 6, 10]) {
+      const actual = await read(runner, READINGS[i]!);
+      expect(differingPositions(expected, actual), JSON.stringify(READINGS[i])).toEqual([]);
+    }
+    await runner.close();
+  });
 });
