@@ -60,6 +60,7 @@ describe('npm run bench', () => {
 
     const untold = targets.filter(({ name }) => name.startsWith('jobs by'));
     expect(untold.map(({ value }) => value)).toEqual([0, 0]);
+    expect(targets.filter(({ aim }) => ['>= 100', '<= 1000'].includes(aim))).toHaveLength(4);
     expect(tables[0]?.rows.map(([edge]) => edge)).toEqual(['node', 'workerd']);
     const [alone, beside] = tables[1]?.rows ?? [];
     expect(Number(alone?.[2])).toBeGreaterThan(0);

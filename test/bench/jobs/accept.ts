@@ -7,64 +7,93 @@ import { quantile } from '../statistics.ts';
 
 export interface JobLoad {
   readonly model: string;
+  /** Jobs that are timed. */
   readonly numJobs: number;
+  /** Jobs that wait before that begins. */
+  readonly numQueued: number;
   /** Submissions that are on their way at a time. */
   readonly numConnections: number;
 }
 
 export interface JobsSummary {
   readonly acceptedPerSecond: number;
-  /** Jobs that still waited when the last was accepted. */
+  /** Jobs that waited or were at work, at the least, while jobs were timed. */
   readonly numWaiting: number;
   /** Milliseconds from the end of a job, by Redis, until its receiver had the notice. */
   readonly deliveryMs: { readonly p50: number; readonly p99: number };
+  readonly numSubmitted: number;
   readonly numDelivered: number;
 }
 
-const DELIVERED_WITHIN_MS = 120_000;
+/** Of jobs that are there to wait, so that they are accepted faster than they are done. */
+const QUEUED_TOKENS = 32;
+/** Submissions after which a queue that does not grow is taken as it is, times those wanted. */
+const MAX_GROWTH = 5;
+const DELIVERED_WITHIN_MS = 240_000;
 
 const acceptedSchema = z.object({ id: z.string() });
 const noticeSchema = z.object({ timestamp: z.iso.datetime(), data: z.object({ id: z.string() }) });
 
 /**
- * Submits jobs as fast as an edge takes them, and waits until a receiver was told of the end of
- * each.
+ * Fills the queue, submits jobs as fast as an edge takes them, and waits until a receiver was told
+ * of the end of each.
  */
 export async function submitJobs(
   url: string,
   receiver: Receiver,
-  load: JobLoad,
+  { model, numJobs, numQueued, numConnections }: JobLoad,
 ): Promise<JobsSummary> {
-  const agent = new Agent({ keepAlive: true, maxSockets: load.numConnections });
+  const agent = new Agent({ keepAlive: true, maxSockets: numConnections });
+  const told = new ToldJobs(receiver);
   const ids = new Set<string>();
-  const startMs = performance.now();
   let next = 0;
-  async function submitAll(): Promise<void> {
-    while (next < load.numJobs) {
+  async function submitWhile(isWanted: () => boolean, numTokens: () => number): Promise<void> {
+    while (isWanted()) {
       next += 1;
-      ids.add(await submit(url, agent, bodyOf(next, receiver.url, load.model)));
+      const body = bodyOf(next, numTokens(), { model, webhookUrl: receiver.url });
+      ids.add(await submit(url, agent, body));
     }
   }
-  await Promise.all(Array.from({ length: load.numConnections }, submitAll));
-  const acceptedPerSecond = (1000 * ids.size) / (performance.now() - startMs);
-  const numWaiting = ids.size - latenciesOf(receiver, ids).size;
+  const all = (...args: Parameters<typeof submitWhile>) =>
+    Promise.all(Array.from({ length: numConnections }, () => submitWhile(...args)));
+  const numWaiting = () => ids.size - told.count;
+  const maxQueued = MAX_GROWTH * numQueued;
+  await all(
+    () => numWaiting() < numQueued && next < maxQueued,
+    () => QUEUED_TOKENS,
+  );
+
+  const numBefore = numWaiting();
+  const startMs = performance.now();
+  let numLeft = numJobs;
+  await all(
+    () => numLeft-- > 0,
+    () => 8 + (next % 9),
+  );
+  const acceptedPerSecond = (1000 * numJobs) / (performance.now() - startMs);
+  const numAfter = numWaiting();
   agent.destroy();
   const untilMs = performance.now() + DELIVERED_WITHIN_MS;
-  while (latenciesOf(receiver, ids).size < ids.size && performance.now() < untilMs) await sleep(50);
-  const latencies = [...latenciesOf(receiver, ids).values()];
+  while (numWaiting() > 0 && performance.now() < untilMs) await sleep(50);
   return {
     acceptedPerSecond,
-    numWaiting,
-    deliveryMs: { p50: quantile(latencies, 0.5), p99: quantile(latencies, 0.99) },
-    numDelivered: latencies.length,
+    numWaiting: Math.min(numBefore, numAfter),
+    deliveryMs: { p50: quantile(told.latencies, 0.5), p99: quantile(told.latencies, 0.99) },
+    numSubmitted: ids.size,
+    numDelivered: told.count,
   };
 }
 
-function bodyOf(n: number, webhookUrl: string, model: string): string {
+interface JobTarget {
+  readonly model: string;
+  readonly webhookUrl: string;
+}
+
+function bodyOf(n: number, numTokens: number, { model, webhookUrl }: JobTarget): string {
   const prompt = `Once upon a time there were ${n} dogs`;
   return JSON.stringify({
     endpoint: '/v1/completions',
-    body: { model, prompt, max_tokens: 8 + (n % 9), seed: n, ignore_eos: true, speculation: 'off' },
+    body: { model, prompt, max_tokens: numTokens, seed: n, ignore_eos: true, speculation: 'off' },
     webhook: { url: webhookUrl, events: ['job.succeeded'] },
   });
 }
@@ -88,13 +117,33 @@ async function submit(url: string, agent: Agent, body: string): Promise<string> 
   return promise;
 }
 
-/** By job; a notice that came twice counts from when it came first. */
-function latenciesOf({ received }: Receiver, ids: ReadonlySet<string>): Map<string, number> {
-  const latencies = new Map<string, number>();
-  for (const { body, atMs } of received) {
-    const { timestamp, data } = noticeSchema.parse(JSON.parse(body));
-    if (!ids.has(data.id) || latencies.has(data.id)) continue;
-    latencies.set(data.id, atMs - Date.parse(timestamp));
+/** Of whose end a receiver was told; a notice that came twice counts from when it came first. */
+class ToldJobs {
+  readonly #receiver: Receiver;
+  readonly #latencyById = new Map<string, number>();
+  #numRead = 0;
+
+  constructor(receiver: Receiver) {
+    this.#receiver = receiver;
   }
-  return latencies;
+
+  get count(): number {
+    this.#read();
+    return this.#latencyById.size;
+  }
+
+  get latencies(): number[] {
+    this.#read();
+    return [...this.#latencyById.values()];
+  }
+
+  #read(): void {
+    const { received } = this.#receiver;
+    for (; this.#numRead < received.length; this.#numRead += 1) {
+      const { body, atMs } = received[this.#numRead]!;
+      const { timestamp, data } = noticeSchema.parse(JSON.parse(body));
+      if (this.#latencyById.has(data.id)) continue;
+      this.#latencyById.set(data.id, atMs - Date.parse(timestamp));
+    }
+  }
 }

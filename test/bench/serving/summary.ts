@@ -53,13 +53,16 @@ export function addedFirstTokenMs(service: LoadSummary, alone: LoadSummary): num
 }
 
 /**
- * Times to the first token of requests that two services, or one at two times, both answered: their
- * medians.
+ * Times to the first token of requests that one service answered at two times, of all rounds
+ * together: by request, first and second time.
  */
-export function commonFirstTokenMs(a: LoadSummary, b: LoadSummary): [number, number] {
-  const common = [...a.firstTokenMsByIndex].flatMap(([index, ms]) => {
-    const other = b.firstTokenMsByIndex.get(index);
-    return other === undefined ? [] : [[ms, other] as const];
-  });
-  return [median(common.map(([ms]) => ms)), median(common.map(([, ms]) => ms))];
+export function pairsOfFirstTokenMs(
+  rounds: readonly (readonly [first: LoadSummary, second: LoadSummary])[],
+): (readonly [number, number])[] {
+  return rounds.flatMap(([first, second]) =>
+    [...first.firstTokenMsByIndex].flatMap(([index, ms]) => {
+      const other = second.firstTokenMsByIndex.get(index);
+      return other === undefined ? [] : [[ms, other] as const];
+    }),
+  );
 }
