@@ -1,10 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { Redis } from 'ioredis';
 import { z } from 'zod';
-import { toTenantId } from '../../shared/ids.ts';
-import { Keys } from '../../shared/protocol/keys.ts';
 import { integerFrom, pickFrom, type Rng } from '../support/random.ts';
-import { type Answer, answerOfBody } from './answer.ts';
+import { type Answer, answerOfBody, isSame } from './answer.ts';
+import { pause } from './client.ts';
 import { inParallel } from './in-parallel.ts';
 import { type ChaosReceivers, CONDUCTS, type Conduct, isReliable } from './receivers.ts';
 import type { ChaosRequest } from './requests.ts';
@@ -27,7 +25,6 @@ interface Ended {
 
 export interface JobsOptions {
   readonly edgeUrls: readonly string[];
-  readonly redisUrl: string;
   readonly receivers: ChaosReceivers;
   readonly rng: Rng;
   /** How long everything may take, once nobody does harm any longer. */
@@ -35,6 +32,10 @@ export interface JobsOptions {
 }
 
 const EVENTS = ['job.queued', 'job.started', 'job.succeeded', 'job.failed', 'job.expired'];
+const deadLettersSchema = z.object({
+  data: z.array(z.object({ webhook_id: z.string() })),
+  has_more: z.boolean(),
+});
 const objectSchema = z.record(z.string(), z.unknown());
 const POLL_MS = 250;
 const BETWEEN_JOBS_MS = [50, 400] as const;
@@ -152,7 +153,8 @@ export class ChaosJobs {
     if (end === undefined) console.log(`not ended: ${job.id}`);
     else if (isDiffering(job, end)) {
       const { path, body } = job.request;
-      console.log(`differs: ${path} ${JSON.stringify(body)}\n  ${job.answer}\n  ${end.answer}`);
+      console.log(`differs: ${path} ${JSON.stringify(body)}`);
+      console.log(`  ${JSON.stringify(job.answer)}\n  ${JSON.stringify(end.answer)}`);
     }
   }
 
@@ -169,12 +171,14 @@ export class ChaosJobs {
   }
 
   async #deadLetters(): Promise<Set<string>> {
-    const redis = new Redis(this.#options.redisUrl);
-    try {
-      const { index } = new Keys().deadLettersOf(toTenantId('default'));
-      return new Set(await redis.zrange(index, 0, '-1'));
-    } finally {
-      redis.disconnect();
+    const dead = new Set<string>();
+    for (let after = ''; ; ) {
+      const query = after === '' ? '?limit=100' : `?limit=100&after=${after}`;
+      const page = await this.#until('listed', () => this.#call(`/v1/dead_letters${query}`, {}));
+      const { data, has_more: hasMore } = deadLettersSchema.parse(page);
+      for (const { webhook_id: id } of data) dead.add(id);
+      after = data.at(-1)?.webhook_id ?? '';
+      if (!hasMore) return dead;
     }
   }
 
@@ -221,9 +225,6 @@ function webhookIdsOf({ id }: Submitted): string[] {
 }
 
 function isDiffering({ answer }: Submitted, end: Ended | undefined): boolean {
-  return end !== undefined && (end.status !== 'succeeded' || end.answer !== answer);
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
+  if (end === undefined) return false;
+  return end.status !== 'succeeded' || end.answer === null || !isSame(end.answer, answer);
 }

@@ -1,31 +1,21 @@
-import { randomUUID } from 'node:crypto';
 import { parseArgs } from 'node:util';
-import { integerFrom, pickFrom, seededRng } from '../support/random.ts';
+import { seededRng } from '../support/random.ts';
 import { Adversary } from './adversary.ts';
-import type { Answer } from './answer.ts';
-import { follow, type Outcome } from './client.ts';
 import { AWAY_MS, type Cluster, openCluster } from './cluster.ts';
-import { inParallel } from './in-parallel.ts';
 import { ChaosJobs, isAccounted } from './jobs.ts';
-import type { Victim } from './process.ts';
+import { disturbed, explain, isDiffering, type Judged, PATIENCE_MS, undisturbed } from './load.ts';
+import { countOrphans } from './orphans.ts';
+import { reportPauses } from './pauses.ts';
 import { ChaosReceivers } from './receivers.ts';
-import { type ChaosRequest, randomRequest } from './requests.ts';
 
-const NUM_CLIENTS = 12;
-/** A client that gave up waits for minutes of recovery, not for one. */
-const PATIENCE_MS = 120_000;
-const BETWEEN_KILLS_MS = [150, 900] as const;
+/** Longer than any grace for clients who may come back. */
+const LEFT_WITHIN_MS = 60_000;
 /** After the verdict, nobody waits longer for what was started to end. */
 const CLOSED_WITHIN_MS = 60_000;
 
-interface Expected {
-  readonly request: ChaosRequest;
-  readonly answer: Answer;
-}
-
 /**
- * `npm run chaos -- --kills N [--seed S] [--requests R] [--jobs J]`: kills, cuts and delays, and
- * compares every byte. With jobs, every notice of every job is accounted for as well.
+ * `npm run chaos -- --kills N [--seed S] [--requests R] [--jobs J]`: kills, freezes, cuts and
+ * delays, and compares every byte. With jobs, every notice of every job is accounted for as well.
  */
 async function main(): Promise<void> {
   const { values } = parseArgs({
@@ -38,38 +28,42 @@ async function main(): Promise<void> {
   });
   const numKills = Number(values.kills);
   const seed = Number(values.seed);
-  const startMs = performance.now();
   const numJobs = Number(values.jobs);
-  const webhooks = numJobs > 0 ? 2 : 0;
-  await using cluster = await openCluster({ edges: 2, workers: 3, webhooks });
+  const startMs = performance.now();
+  const others = numJobs > 0 ? 2 : 0;
+  await using cluster = await openCluster({ edges: 2, workers: 3, webhooks: others, batches: 0 });
   console.log(`two edges and three workers serve; their log is ${cluster.logFile}`);
 
-  const expected = await undisturbed(cluster, Number(values.requests), seed);
-  console.log(
-    `${expected.length} requests answered undisturbed; now ${numKills} kills, seed ${seed}`,
-  );
+  const { edgeUrls } = cluster;
+  const expected = await undisturbed(edgeUrls, Number(values.requests), seed);
+  const told = `${expected.length} requests answered undisturbed`;
+  console.log(`${told}; now ${numKills} kills, seed ${seed}`);
   const adversary = new Adversary(cluster, seededRng(seed));
   await using receivers = await ChaosReceivers.open(AWAY_MS);
-  const { edgeUrls, redisUrl } = cluster;
   const rng = seededRng(seed ^ 0x10b5);
-  const jobs = new ChaosJobs({ edgeUrls, redisUrl, receivers, rng, patienceMs: PATIENCE_MS });
-  const [outcomes] = await Promise.all([
-    disturbed(cluster, expected, adversary, { numKills, seed }),
+  const jobs = new ChaosJobs({ edgeUrls, receivers, rng, patienceMs: PATIENCE_MS });
+  const [judged] = await Promise.all([
+    disturbed(edgeUrls, expected, adversary, { numKills, seed }),
     jobs.submit(expected, numJobs),
   ]);
   const report = {
-    ...reportOf(outcomes),
+    ...reportOf(judged),
+    ...reportPauses(
+      judged.flatMap(({ outcome }) => outcome.pauses),
+      adversary.strikes,
+    ),
     kills: adversary.numKills,
-    kills_by_kind: adversary.killsByKind,
-    crashes: sum([...cluster.edges, ...cluster.workers, ...cluster.webhooks].map(crashesOf)),
+    kills_by_kind: adversary.count('kills'),
+    cuts_by_kind: adversary.count('cuts'),
+    crashes: numCrashes(cluster),
+    orphans: await countOrphans(edgeUrls[0] ?? '', leftBehind(judged), LEFT_WITHIN_MS),
     ...(await jobs.account()),
     seed,
     seconds: Math.round((performance.now() - startMs) / 1000),
   };
-  for (const { expected, outcome } of outcomes) explain(expected, outcome);
+  for (const each of judged) explain(each);
   console.log(JSON.stringify(report));
-  const isSound = report.lost + report.duplicated + report.differing + report.failed === 0;
-  process.exitCode = isSound && isAccounted(report) && report.requests > 0 ? 0 : 1;
+  process.exitCode = isSound(report) && isAccounted(report) ? 0 : 1;
   setTimeout(leave, CLOSED_WITHIN_MS).unref();
 }
 
@@ -80,100 +74,40 @@ function leave(): void {
   process.exit();
 }
 
-function crashesOf({ numCrashes }: Victim): number {
-  return numCrashes;
+function numCrashes({ edges, workers, webhooks, batches }: Cluster): number {
+  return sum([...edges, ...workers, ...webhooks, ...batches].map((each) => each.numCrashes));
 }
 
-function reportOf(outcomes: readonly Judged[]) {
+function leftBehind(judged: readonly Judged[]): string[] {
+  return judged.flatMap(({ manner, outcome: { requestId } }) =>
+    manner === 'leave' && requestId !== null ? [requestId] : [],
+  );
+}
+
+function reportOf(judged: readonly Judged[]) {
+  const outcomes = judged.map(({ outcome }) => outcome);
+  const countOf = (manners: readonly string[]) =>
+    judged.filter(({ manner }) => manners.includes(manner)).length;
   return {
     requests: outcomes.length,
-    events: sum(outcomes.map(({ outcome }) => outcome.numEvents)),
-    reconnects: sum(outcomes.map(({ outcome }) => outcome.numReconnects)),
-    lost: sum(outcomes.map(({ outcome }) => outcome.numLost)),
-    duplicated: sum(outcomes.map(({ outcome }) => outcome.numDuplicated)),
-    differing: outcomes.filter(isDiffering).length,
-    failed: outcomes.filter(({ outcome }) => outcome.failure !== null).length,
-    ...pauses(outcomes),
+    requests_cut_short: countOf(['cancel', 'deadline', 'leave']),
+    requests_without_end: countOf(['endless']),
+    events: sum(outcomes.map(({ numEvents }) => numEvents)),
+    reconnects: sum(outcomes.map(({ numReconnects }) => numReconnects)),
+    lost: sum(outcomes.map(({ numLost }) => numLost)),
+    duplicated: sum(outcomes.map(({ numDuplicated }) => numDuplicated)),
+    differing: judged.filter(isDiffering).length,
+    failed: outcomes.filter(({ failure }) => failure !== null).length,
   };
 }
 
-/** What each request answers when nothing happens. @throws {Error} when one fails even then */
-async function undisturbed(cluster: Cluster, count: number, seed: number): Promise<Expected[]> {
-  const rng = seededRng(seed ^ 0x5eed);
-  const requests = Array.from({ length: count }, () => randomRequest(rng));
-  const all: Expected[] = [];
-  await inParallel(4, requests, async (request) => {
-    const options = { edgeUrls: cluster.edgeUrls, rng, dropChance: 0, patienceMs: PATIENCE_MS };
-    const { answer, failure } = await follow(request, randomUUID(), options);
-    if (answer === null) throw new Error(`a request failed with nobody in its way: ${failure}`);
-    all.push({ request, answer });
-  });
-  return all;
+interface Verdict extends ReturnType<typeof reportOf> {
+  readonly crashes: number;
+  readonly orphans: number;
 }
 
-interface Judged {
-  readonly expected: Expected;
-  readonly outcome: Outcome;
-}
-
-/** Sends the requests again and again while the adversary does its work, and a while longer. */
-async function disturbed(
-  cluster: Cluster,
-  expected: readonly Expected[],
-  adversary: Adversary,
-  { numKills, seed }: { readonly numKills: number; readonly seed: number },
-): Promise<Judged[]> {
-  const rng = seededRng(seed ^ 0xc11e);
-  const judged: Judged[] = [];
-  let isOver = false;
-  const clients = Array.from({ length: NUM_CLIENTS }, async () => {
-    while (!isOver) {
-      const each = pickFrom(rng, expected);
-      const options = {
-        edgeUrls: cluster.edgeUrls,
-        rng,
-        dropChance: 0.01,
-        patienceMs: PATIENCE_MS,
-      };
-      judged.push({ expected: each, outcome: await follow(each.request, randomUUID(), options) });
-    }
-  });
-  try {
-    let numSaid = 0;
-    while (adversary.numKills < numKills) {
-      adversary.strike();
-      await new Promise((resolve) => setTimeout(resolve, integerFrom(rng, ...BETWEEN_KILLS_MS)));
-      if (adversary.numKills < numSaid + 25) continue;
-      numSaid = adversary.numKills;
-      console.log(`${numSaid} kills, ${judged.length} requests answered`);
-    }
-    await adversary.settle();
-  } finally {
-    isOver = true;
-  }
-  await Promise.all(clients);
-  return judged;
-}
-
-function isDiffering({ expected, outcome }: Judged): boolean {
-  return outcome.answer !== null && outcome.answer !== expected.answer;
-}
-
-function explain({ request, answer }: Expected, outcome: Outcome): void {
-  if (outcome.failure !== null) console.log(`failed: ${outcome.failure}`, JSON.stringify(request));
-  else if (outcome.answer !== answer) {
-    console.log(`differs: ${JSON.stringify(request)}\n  ${answer}\n  ${outcome.answer}`);
-  }
-}
-
-/** Silences that a kill explains: longer than a step of a busy machine takes. */
-function pauses(outcomes: readonly Judged[]): { pause_p50_ms: number; pause_p99_ms: number } {
-  const sorted = outcomes
-    .map(({ outcome }) => outcome.longestPauseMs)
-    .filter((ms) => ms >= 250)
-    .sort((a, b) => a - b);
-  const at = (share: number) => Math.round(sorted[Math.floor((sorted.length - 1) * share)] ?? 0);
-  return { pause_p50_ms: at(0.5), pause_p99_ms: at(0.99) };
+function isSound({ requests, lost, duplicated, differing, failed, crashes, orphans }: Verdict) {
+  return requests > 0 && lost + duplicated + differing + failed + crashes + orphans === 0;
 }
 
 function sum(numbers: readonly number[]): number {

@@ -49,7 +49,7 @@ export class Victim implements AsyncDisposable {
     return this.#child !== null;
   }
 
-  /** How often it served and then ended though nobody killed it. */
+  /** How often it served and then ended though nobody killed it; it is started again. */
   get numCrashes(): number {
     return this.#numCrashes;
   }
@@ -88,6 +88,7 @@ export class Victim implements AsyncDisposable {
       if (!isReady || this.#doomed.has(child)) return;
       this.#numCrashes += 1;
       console.error(end);
+      if (!this.#isClosed) void this.start().catch((error: unknown) => console.error(error));
     });
     await ready.promise;
     isReady = true;
