@@ -20,8 +20,8 @@ export function reportPauses(pauses: readonly Pause[], strikes: readonly Strike[
     const [first] = within;
     if (first === undefined) continue; // what it waits for happened before, or nothing did
     afterKills.push(endMs - first.atMs);
-    const isPlain = within.every(({ harm }) => harm === 'killWorker') && within.length === 1;
-    if (isTakeOver && isPlain) takeovers.push(endMs - first.atMs);
+    if (isTakeOver && within.length === 1 && first.harm === 'killWorker')
+      takeovers.push(endMs - first.atMs);
   }
   return {
     pause_p50_ms: quantile(afterKills, 0.5),
