@@ -1,7 +1,7 @@
-import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { integerFrom, pickFrom, type Rng } from '../support/random.ts';
 import { type Answer, answerOfBody, isSame } from './answer.ts';
+import type { ChaosApi } from './api.ts';
 import { pause } from './client.ts';
 import { inParallel } from './in-parallel.ts';
 import { type ChaosReceivers, CONDUCTS, type Conduct, isReliable } from './receivers.ts';
@@ -24,7 +24,7 @@ interface Ended {
 }
 
 export interface JobsOptions {
-  readonly edgeUrls: readonly string[];
+  readonly api: ChaosApi;
   readonly receivers: ChaosReceivers;
   readonly rng: Rng;
   /** How long everything may take, once nobody does harm any longer. */
@@ -34,9 +34,9 @@ export interface JobsOptions {
 const EVENTS = ['job.queued', 'job.started', 'job.succeeded', 'job.failed', 'job.expired'];
 const deadLettersSchema = z.object({
   data: z.array(z.object({ webhook_id: z.string() })),
+  next_after: z.string().nullable(),
   has_more: z.boolean(),
 });
-const objectSchema = z.record(z.string(), z.unknown());
 const POLL_MS = 250;
 const BETWEEN_JOBS_MS = [50, 400] as const;
 
@@ -90,12 +90,7 @@ export class ChaosJobs {
     const conduct = pickFrom(rng, CONDUCTS);
     const { stream: _, stream_options: __, on_disconnect: ___, ...body } = request.body;
     const webhook = { url: receivers.urlOf(conduct), events: EVENTS, secret: receivers.secret };
-    const payload = JSON.stringify({ endpoint: request.path, body, webhook });
-    const key = randomUUID();
-    const job = await this.#until('submitted', async () => {
-      const headers = { 'content-type': 'application/json', 'idempotency-key': key };
-      return this.#call('/v1/jobs', { method: 'POST', headers, body: payload });
-    });
+    const job = await this.#options.api.post('/v1/jobs', { endpoint: request.path, body, webhook });
     this.#submitted.push({ id: String(job.id), request, answer, conduct });
   }
 
@@ -164,7 +159,7 @@ export class ChaosJobs {
   }
 
   async #endOf(id: string): Promise<Ended | null> {
-    const job = await this.#until('read', () => this.#call(`/v1/jobs/${id}`, {}));
+    const job = await this.#options.api.json(`/v1/jobs/${id}`);
     if (job.ended_at === null || job.ended_at === undefined) return null;
     const { status, result } = job;
     return { status: String(status), answer: result ? answerOfBody(result) : null };
@@ -174,36 +169,12 @@ export class ChaosJobs {
     const dead = new Set<string>();
     for (let after = ''; ; ) {
       const query = after === '' ? '?limit=100' : `?limit=100&after=${after}`;
-      const page = await this.#until('listed', () => this.#call(`/v1/dead_letters${query}`, {}));
-      const { data, has_more: hasMore } = deadLettersSchema.parse(page);
+      const page = await this.#options.api.json(`/v1/dead_letters${query}`);
+      const { data, next_after: nextAfter, has_more: hasMore } = deadLettersSchema.parse(page);
       for (const { webhook_id: id } of data) dead.add(id);
-      after = data.at(-1)?.webhook_id ?? '';
       if (!hasMore) return dead;
+      after = nextAfter ?? '';
     }
-  }
-
-  /** @returns `null` for what is worth another try */
-  async #call(path: string, init: RequestInit): Promise<Record<string, unknown> | null> {
-    const url = pickFrom(this.#options.rng, this.#options.edgeUrls);
-    const signal = AbortSignal.timeout(30_000);
-    const response = await fetch(`${url}${path}`, { ...init, signal }).catch(() => null);
-    if (response === null || response.status === 503 || response.status === 429) return null;
-    if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
-    const answer = await response.json().catch(() => null); // its edge died meanwhile
-    return objectSchema.safeParse(answer).data ?? null;
-  }
-
-  async #until(
-    what: string,
-    attempt: () => Promise<Record<string, unknown> | null>,
-  ): Promise<Record<string, unknown>> {
-    const deadlineMs = performance.now() + this.#options.patienceMs;
-    while (performance.now() < deadlineMs) {
-      const answer = await attempt();
-      if (answer !== null) return answer;
-      await pause(100);
-    }
-    throw new Error(`a job could not be ${what} within ${this.#options.patienceMs} ms`);
   }
 }
 

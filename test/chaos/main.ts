@@ -1,6 +1,8 @@
 import { parseArgs } from 'node:util';
 import { seededRng } from '../support/random.ts';
 import { Adversary } from './adversary.ts';
+import { ChaosApi } from './api.ts';
+import { ChaosBatch } from './batch.ts';
 import { AWAY_MS, type Cluster, openCluster } from './cluster.ts';
 import { ChaosJobs, isAccounted } from './jobs.ts';
 import { disturbed, explain, isDiffering, type Judged, PATIENCE_MS, undisturbed } from './load.ts';
@@ -10,12 +12,15 @@ import { ChaosReceivers } from './receivers.ts';
 
 /** Longer than any grace for clients who may come back. */
 const LEFT_WITHIN_MS = 60_000;
+/** Lines give way to requests, so most of them are done when those have ended. */
+const BATCH_WITHIN_MS = 300_000;
 /** After the verdict, nobody waits longer for what was started to end. */
 const CLOSED_WITHIN_MS = 60_000;
 
 /**
- * `npm run chaos -- --kills N [--seed S] [--requests R] [--jobs J]`: kills, freezes, cuts and
- * delays, and compares every byte. With jobs, every notice of every job is accounted for as well.
+ * `npm run chaos -- --kills N [--seed S] [--requests R] [--jobs J] [--lines L]`: kills, freezes,
+ * cuts and delays, and compares every byte. With jobs, every notice of every job is accounted for
+ * as well; with lines, a batch of so many is compared line by line.
  */
 async function main(): Promise<void> {
   const { values } = parseArgs({
@@ -24,14 +29,20 @@ async function main(): Promise<void> {
       seed: { type: 'string', default: '1' },
       requests: { type: 'string', default: '60' },
       jobs: { type: 'string', default: '0' },
+      lines: { type: 'string', default: '0' },
     },
   });
   const numKills = Number(values.kills);
   const seed = Number(values.seed);
   const numJobs = Number(values.jobs);
+  const numLines = Number(values.lines);
   const startMs = performance.now();
-  const others = numJobs > 0 ? 2 : 0;
-  await using cluster = await openCluster({ edges: 2, workers: 3, webhooks: others, batches: 0 });
+  await using cluster = await openCluster({
+    edges: 2,
+    workers: 3,
+    webhooks: numJobs > 0 ? 2 : 0,
+    batches: numLines > 0 ? 2 : 0,
+  });
   console.log(`two edges and three workers serve; their log is ${cluster.logFile}`);
 
   const { edgeUrls } = cluster;
@@ -41,10 +52,13 @@ async function main(): Promise<void> {
   const adversary = new Adversary(cluster, seededRng(seed));
   await using receivers = await ChaosReceivers.open(AWAY_MS);
   const rng = seededRng(seed ^ 0x10b5);
-  const jobs = new ChaosJobs({ edgeUrls, receivers, rng, patienceMs: PATIENCE_MS });
+  const api = new ChaosApi({ edgeUrls, rng, patienceMs: PATIENCE_MS });
+  const jobs = new ChaosJobs({ api, receivers, rng, patienceMs: PATIENCE_MS });
+  const batch = new ChaosBatch(api, expected, numLines, rng);
   const [judged] = await Promise.all([
     disturbed(edgeUrls, expected, adversary, { numKills, seed }),
     jobs.submit(expected, numJobs),
+    batch.submit(),
   ]);
   const report = {
     ...reportOf(judged),
@@ -58,12 +72,14 @@ async function main(): Promise<void> {
     crashes: numCrashes(cluster),
     orphans: await countOrphans(edgeUrls[0] ?? '', leftBehind(judged), LEFT_WITHIN_MS),
     ...(await jobs.account()),
+    ...(await batch.account(BATCH_WITHIN_MS)),
     seed,
     seconds: Math.round((performance.now() - startMs) / 1000),
   };
   for (const each of judged) explain(each);
   console.log(JSON.stringify(report));
-  process.exitCode = isSound(report) && isAccounted(report) ? 0 : 1;
+  const isRight = isSound(report) && isAccounted(report) && report.batch_faults === 0;
+  process.exitCode = isRight ? 0 : 1;
   setTimeout(leave, CLOSED_WITHIN_MS).unref();
 }
 

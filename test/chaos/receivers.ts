@@ -1,4 +1,5 @@
 import { Webhook } from 'standardwebhooks';
+import { Webhook as SvixWebhook } from 'svix';
 import {
   answering,
   dropping,
@@ -93,6 +94,7 @@ export class ChaosReceivers implements AsyncDisposable {
   #take({ headers, body }: Received): void {
     try {
       new Webhook(this.secret).verify(body, headers);
+      new SvixWebhook(this.secret).verify(body, headers);
     } catch {
       this.numUnverified += 1;
       return;
