@@ -58,8 +58,12 @@ export class Adversary {
   }
 
   /** Processes that were killed, stopped or frozen. */
+  get kills(): readonly Strike[] {
+    return this.strikes.filter(({ harm }) => harm in KILLS);
+  }
+
   get numKills(): number {
-    return this.strikes.filter(({ harm }) => harm in KILLS).length;
+    return this.kills.length;
   }
 
   /** @returns by kind, in no order */

@@ -7,8 +7,6 @@ import type { ChaosRequest, Manner } from './requests.ts';
 export interface Pause {
   readonly startMs: number;
   readonly endMs: number;
-  /** Whether another claim went on with the stream. */
-  readonly isTakeOver: boolean;
 }
 
 /** How one request went for its client. */

@@ -26,7 +26,6 @@ export class Following {
   #requestId: string | null = null;
   #lastId: string | null = null;
   #lastSeq = -1;
-  #lastEpoch = 0;
   #numLost = 0;
   #numDuplicated = 0;
   #numAttempts = 0;
@@ -39,7 +38,7 @@ export class Following {
     this.#request = request;
     this.#key = key;
     this.#options = options;
-    this.#numWanted = manner === 'endless' ? integerFrom(rng, 60, 400) : integerFrom(rng, 0, 40);
+    this.#numWanted = manner === 'endless' ? integerFrom(rng, 30, 150) : integerFrom(rng, 0, 40);
     const drops = dropChance > 0 && rng() < PLAIN_DROP_CHANCE;
     this.#dropAfterMs = drops ? integerFrom(rng, 20, 1500) : null;
   }
@@ -168,20 +167,17 @@ export class Following {
       lines.find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2) ?? null;
     const [id, data] = [fieldOf('id'), fieldOf('data')];
     if (data === null) return;
-    this.#lookAtClock(id);
+    this.#lookAtClock();
     if (id !== null) this.#count(id);
     this.#frames.push({ id, data });
   }
 
-  #lookAtClock(id: string | null): void {
+  #lookAtClock(): void {
     const nowMs = performance.now();
-    const epoch = id === null ? this.#lastEpoch : Number(id.split('-')[0]);
     if (this.#lastMs !== null && nowMs - this.#lastMs >= MIN_PAUSE_MS) {
-      const isTakeOver = epoch > this.#lastEpoch && this.#lastEpoch > 0;
-      this.#pauses.push({ startMs: this.#lastMs, endMs: nowMs, isTakeOver });
+      this.#pauses.push({ startMs: this.#lastMs, endMs: nowMs });
     }
     this.#lastMs = nowMs;
-    this.#lastEpoch = epoch;
   }
 
   /**

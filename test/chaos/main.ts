@@ -64,7 +64,7 @@ async function main(): Promise<void> {
     ...reportOf(judged),
     ...reportPauses(
       judged.flatMap(({ outcome }) => outcome.pauses),
-      adversary.strikes,
+      adversary.kills,
     ),
     kills: adversary.numKills,
     kills_by_kind: adversary.count('kills'),
