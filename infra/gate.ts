@@ -16,7 +16,7 @@ const stages = [
   ['unit', [vitest, 'run', '--project', 'unit']],
   ['integration', [vitest, 'run', '--project', 'integration']],
   ['e2e', [vitest, 'run', '--project', 'e2e']],
-  ['chaos', ['test/chaos/main.ts', '--kills', '100', '--jobs', '30']],
+  ['chaos', ['test/chaos/main.ts', '--kills', '60', '--jobs', '20', '--lines', '40']],
 ] as const;
 
 /** A stage that hangs is a stage that failed. */
