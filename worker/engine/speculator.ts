@@ -238,6 +238,7 @@ export class Speculator {
 
   /** @param nextTokenIds what the target chose after the side tokens that want it */
   takeSide(sequence: Sequence, nextTokenIds: readonly TokenId[], numTaken: number): void {
+    this.#isDrafted = true;
     this.#drafteeBySequence.get(sequence)?.takeSide(nextTokenIds, numTaken);
   }
 

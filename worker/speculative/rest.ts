@@ -49,6 +49,7 @@ export interface DecodeStep {
   readonly numRows: number;
   /** New tokens over all rows. */
   readonly numTokens: number;
+  /** Whether the model read drafts, or side tokens of lookahead. */
   readonly isDrafted: boolean;
   readonly ms: number;
   /** Of these, before the model was called: looking things up and drafting. */

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { TokenId } from '../../../shared/ids.ts';
+import { createRequestId } from '../../../shared/ids.ts';
 import type { Job } from '../../../shared/protocol/job.ts';
 import type { ModelInput } from '../../../worker/model/runner.ts';
 import { Controller } from '../../../worker/speculative/controller.ts';
@@ -9,6 +10,7 @@ import { Rest } from '../../../worker/speculative/rest.ts';
 import { openClockedEngine } from '../../support/clocked-engine.ts';
 import { type EngineDriver, engineJob } from '../../support/engine-driver.ts';
 import { FixedPolicy } from '../../support/fixed-policy.ts';
+import { PLAIN_PARAMS } from '../../support/plain-sampling.ts';
 import { draftedTokens } from '../../support/speculation-cases.ts';
 import { TinyModel } from '../../support/tiny-model.ts';
 
@@ -62,6 +64,26 @@ describe('speculation by what calls cost', () => {
     });
     const [accepted] = await acceptedOf(driver, [jobOf(5, { maxTokens: 200 })]);
     expect(accepted).toBeGreaterThan(100);
+  });
+
+  it('rests where side tokens cost more than they bring', async () => {
+    const calls: ModelInput[] = [];
+    const driver = openClockedEngine({
+      targetMs(input) {
+        calls.push(input);
+        return 20 + input.numNewTokens;
+      },
+      policy: new Controller(),
+      rest: new Rest(),
+      proposers: new Set(['lookahead']),
+    });
+    const sampling = { ...PLAIN_PARAMS, temperature: 1.3 };
+    const job = jobOf(5, { maxTokens: 900, sampling });
+    for (let i = 0; i < 2; i += 1) await acceptedOf(driver, [{ ...job, id: createRequestId() }]);
+
+    const numPlain = calls.filter(({ numNewTokens }) => numNewTokens === 1).length;
+    expect(numPlain).toBeGreaterThan(0.9 * calls.length);
+    expect(numPlain).toBeLessThan(calls.length - 40); // it looks now and then
   });
 
   it('reads no side tokens, and no drafts, in steps that are timed', async () => {
