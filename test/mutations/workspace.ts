@@ -24,9 +24,6 @@ const COPIED = [
 ];
 const LINKED = ['node_modules', 'infra'];
 
-/** A mutant may never come to an end; the tests take seconds. */
-const TIMEOUT_MS = 60_000;
-
 /** What vitest writes of a run, as far as it is read here. */
 const reportSchema = z.object({
   numPassedTests: z.number(),
@@ -59,12 +56,13 @@ export class Workspace implements Disposable {
   /**
    * Runs the mutant's tests on sources that are patched for as long.
    *
+   * @param limitMs after which it is taken never to come to an end
    * @throws {Error} when a patch does not apply exactly once
    */
-  runMutant({ patches, tests }: Mutant): TestRun {
+  runMutant({ patches, tests }: Mutant, limitMs: number): TestRun {
     const originals = patches.map((patch) => this.#apply(patch));
     try {
-      return this.run(tests);
+      return this.run(tests, limitMs);
     } finally {
       for (const [i, { file }] of patches.entries()) this.#write(file, originals[i]!);
     }
@@ -85,15 +83,17 @@ export class Workspace implements Disposable {
     writeFileSync(join(this.#directory, file), text);
   }
 
-  run(tests: readonly string[]): TestRun {
+  run(tests: readonly string[], limitMs: number): TestRun {
     const report = join(this.#directory, 'report.json');
     rmSync(report, { force: true });
     const { signal } = spawnSync(
       process.execPath,
       [vitest, 'run', '--bail=1', '--reporter=json', `--outputFile=${report}`, ...tests],
-      { cwd: this.#directory, stdio: 'ignore', timeout: TIMEOUT_MS, killSignal: 'SIGKILL' },
+      { cwd: this.#directory, stdio: 'ignore', timeout: limitMs, killSignal: 'SIGKILL' },
     );
-    if (signal !== null) return { type: 'failed', firstFailure: 'no end within a minute' };
+    if (signal !== null) {
+      return { type: 'failed', firstFailure: `no end within ${(limitMs / 1000).toFixed(0)} s` };
+    }
     return toTestRun(reportSchema.parse(JSON.parse(readFileSync(report, 'utf8'))));
   }
 
