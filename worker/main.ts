@@ -10,6 +10,7 @@ import { LastTries } from './queue/last-tries.ts';
 import { PatientRedis } from './queue/patient-redis.ts';
 import { register } from './queue/registry.ts';
 import type { RunContext } from './queue/request-run.ts';
+import { addEngineMetrics } from './telemetry/engine-metrics.ts';
 import { createLog, type Log } from './telemetry/log.ts';
 import { Metrics } from './telemetry/metrics.ts';
 import { serveMetrics } from './telemetry/metrics-server.ts';
@@ -54,6 +55,7 @@ async function main(): Promise<void> {
   const patient = new PatientRedis(redis.command, log);
   const parts = { config, workerId, keys, redis, metrics, log };
   const consumers = openConsumers(parts, runContextOf(parts, patient, engine), card);
+  addEngineMetrics(metrics.registry, config, () => engine.measure());
   const running = { name: 'rivulet_requests_running', help: 'Requests on this worker' };
   metrics.addGauge(running, () => consumers.reduce((sum, { numRunning }) => sum + numRunning, 0));
   await using _metrics = await serveMetrics(metrics.registry, config.metricsPort);

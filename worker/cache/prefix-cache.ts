@@ -61,16 +61,23 @@ const MIN_PART = 8;
  */
 export class PrefixCache {
   readonly #maxBlocks: number;
+  readonly #blockBytes: number;
   readonly #rootByTenant = new Map<TenantId, Prefix>();
   readonly #held = new Set<CachedPrefix>(); // used longest ago first
   #numEvicted = 0;
 
   constructor({ maxBytes, blockBytes }: { maxBytes: number; blockBytes: number }) {
     this.#maxBlocks = Math.floor(maxBytes / blockBytes);
+    this.#blockBytes = blockBytes;
   }
 
   get numBlocks(): number {
     return this.#held.size;
+  }
+
+  /** Of keys and values: what the budget is of. */
+  get numBytes(): number {
+    return this.numBlocks * this.#blockBytes;
   }
 
   /** Blocks that had to go for others. */

@@ -37,6 +37,20 @@ export interface EngineParts {
   readonly context: GenerationContext;
 }
 
+/** Where an engine stands, and what it has done so far. */
+export interface EngineUsage {
+  /** Sequences that have a row, and that wait for one. */
+  readonly numRunning: number;
+  readonly numWaiting: number;
+  readonly numPreemptions: number;
+  /** Memory of keys and values: of sequences that run or are parked, and of prefixes. */
+  readonly kvCacheBytes: number;
+  readonly prefixCacheBytes: number;
+  readonly numPrefixTokensAsked: number;
+  readonly numPrefixTokensCopied: number;
+  readonly numPrefixBlocksEvicted: number;
+}
+
 /** Its own fault or the weights', not the client's. */
 const NO_NUMBER: GenerationFault = {
   code: 'internal',
@@ -107,6 +121,19 @@ export class Engine {
   /** Times that a sequence had to leave its row before its end. */
   get numPreemptions(): number {
     return this.#numPreemptions;
+  }
+
+  get usage(): EngineUsage {
+    return {
+      numRunning: this.numRunning,
+      numWaiting: this.numWaiting,
+      numPreemptions: this.#numPreemptions,
+      kvCacheBytes: this.kvCacheBytes,
+      prefixCacheBytes: this.#prefixes.numBytes,
+      numPrefixTokensAsked: this.#sharing.numTokensAsked,
+      numPrefixTokensCopied: this.#sharing.numTokensCopied,
+      numPrefixBlocksEvicted: this.#prefixes.numEvicted,
+    };
   }
 
   /** Takes a request in. What was published of it is read again like a prompt. */

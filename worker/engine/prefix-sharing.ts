@@ -19,10 +19,23 @@ export class PrefixSharing {
   readonly #prefixes: PrefixCache;
   /** How far the blocks of a row are known; absent where it went a way of its own. */
   readonly #prefixByRow = new WeakMap<CacheRow, Prefix>();
+  readonly #askedRows = new WeakSet<CacheRow>();
+  #numTokensAsked = 0;
+  #numTokensCopied = 0;
 
   constructor(cache: KvCache, prefixes: PrefixCache) {
     this.#cache = cache;
     this.#prefixes = prefixes;
+  }
+
+  /** Tokens of begins that could have been copied, whenever a sequence came to an empty row. */
+  get numTokensAsked(): number {
+    return this.#numTokensAsked;
+  }
+
+  /** Of those, the ones that were. */
+  get numTokensCopied(): number {
+    return this.#numTokensCopied;
   }
 
   /**
@@ -35,6 +48,7 @@ export class PrefixSharing {
     const { row, tokenIds } = sequence;
     const prefix = this.#prefixOf(sequence);
     if (row === null || prefix === null || row.numTokens > prefix.numTokens) return;
+    this.#countAsked(sequence, row);
     const match = this.#prefixes.match(prefix, tokenIds, numShareable(sequence));
     this.#prefixByRow.set(row, match.prefix);
     const start = row.numTokens;
@@ -44,6 +58,14 @@ export class PrefixSharing {
       this.#cache.appendKnown(row, { blocks: [], part: match.part });
     }
     sequence.addCopied(start, row.numTokens);
+    this.#numTokensCopied += row.numTokens - start;
+  }
+
+  /** Once for a row: what is parked comes back with it. */
+  #countAsked(sequence: Sequence, row: CacheRow): void {
+    if (this.#askedRows.has(row)) return;
+    this.#askedRows.add(row);
+    this.#numTokensAsked += numShareable(sequence);
   }
 
   /**

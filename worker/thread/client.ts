@@ -3,6 +3,7 @@ import { invariant } from '../../shared/assert.ts';
 import type { RequestId } from '../../shared/ids.ts';
 import { type GenerationEvent, isLast } from '../../shared/protocol/generation.ts';
 import type { Job } from '../../shared/protocol/job.ts';
+import type { EngineUsage } from '../engine/engine.ts';
 import type { Command, Report, ThreadOptions } from './messages.ts';
 import type { OpenedModel } from './opened-model.ts';
 
@@ -17,6 +18,7 @@ export class EngineClient implements AsyncDisposable {
   readonly #thread: Worker;
   readonly #listenerById = new Map<RequestId, Listener>();
   readonly #releaseById = new Map<RequestId, PromiseWithResolvers<void>>();
+  #measurement: PromiseWithResolvers<EngineUsage> | null = null;
 
   private constructor(thread: Worker, model: OpenedModel) {
     this.#thread = thread;
@@ -68,6 +70,15 @@ export class EngineClient implements AsyncDisposable {
     return release.promise;
   }
 
+  /** Where the engine stands between two steps, measured once for all who ask meanwhile. */
+  measure(): Promise<EngineUsage> {
+    if (this.#measurement === null) {
+      this.#measurement = Promise.withResolvers();
+      this.#send({ type: 'measure' });
+    }
+    return this.#measurement.promise;
+  }
+
   /** Ends the thread between two steps. */
   async [Symbol.asyncDispose](): Promise<void> {
     const closed = Promise.withResolvers<void>();
@@ -85,6 +96,10 @@ export class EngineClient implements AsyncDisposable {
       this.#listenerById.delete(report.id);
       this.#releaseById.get(report.id)?.resolve();
       this.#releaseById.delete(report.id);
+    }
+    if (report.type === 'measured') {
+      this.#measurement?.resolve(report.usage);
+      this.#measurement = null;
     }
     if (report.type !== 'updates') return;
     for (const { id, events } of report.updates) {

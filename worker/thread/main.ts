@@ -70,6 +70,9 @@ function obey(engine: Engine, outbox: Outbox, command: Command): boolean {
       outbox.forget(command.id, performance.now());
       report({ type: 'released', id: command.id });
       return true;
+    case 'measure':
+      report({ type: 'measured', usage: engine.usage });
+      return true;
     case 'close':
       return false;
   }
@@ -80,6 +83,7 @@ async function serve(engine: Engine, inbox: Inbox): Promise<void> {
   for (;;) {
     if (engine.isIdle) await inbox.wait();
     for (const command of inbox.takeAll()) if (!obey(engine, outbox, command)) return;
+    if (engine.isIdle) continue;
     await engine.step();
     outbox.add(engine.takeUpdates(), performance.now());
   }

@@ -2,7 +2,7 @@ import type { RequestId } from '../../shared/ids.ts';
 import type { FinishReason } from '../../shared/protocol/event.ts';
 import type { PublishedChoice } from '../../shared/protocol/generation.ts';
 import type { Job } from '../../shared/protocol/job.ts';
-import type { Update } from '../engine/engine.ts';
+import type { EngineUsage, Update } from '../engine/engine.ts';
 import type { SchedulerLimits } from '../engine/scheduler.ts';
 import type { ExecutionProvider, WeightFormat } from '../model/builder.ts';
 import type { ProposerName } from '../speculative/proposer.ts';
@@ -41,6 +41,7 @@ export type Command =
     }
   | { readonly type: 'cancel'; readonly id: RequestId; readonly reason: FinishReason }
   | { readonly type: 'release'; readonly id: RequestId }
+  | { readonly type: 'measure' }
   | { readonly type: 'close' };
 
 /** Engine thread to main thread. */
@@ -49,4 +50,5 @@ export type Report =
   | { readonly type: 'refused'; readonly message: string }
   | { readonly type: 'updates'; readonly updates: readonly Update[] }
   | { readonly type: 'released'; readonly id: RequestId }
+  | { readonly type: 'measured'; readonly usage: EngineUsage }
   | { readonly type: 'closed' };

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type TenantId, toTenantId } from '../../../shared/ids.ts';
 import type { Job } from '../../../shared/protocol/job.ts';
+import { bytesPerToken } from '../../../worker/cache/layout.ts';
 import {
   type DriverOptions,
   EngineDriver,
@@ -70,6 +71,12 @@ describe('sequences that begin alike, at the same time', () => {
     expect(tokensRead(driver)).toBe(300 + 7 * 44);
     const cached = jobs.map((job) => cachedTokens(driver, job));
     expect(cached).toEqual([0, ...Array<number>(7).fill(256)]);
+    // Each asked once for all but its last token, however long it waited for the first to read.
+    expect(driver.engine.usage).toMatchObject({
+      numPrefixTokensAsked: 8 * 299,
+      numPrefixTokensCopied: 7 * 256,
+      prefixCacheBytes: 4 * 64 * bytesPerToken(driver.model.shape),
+    });
     await expectAsAlone(driver, jobs);
   });
 
