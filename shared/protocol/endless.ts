@@ -1,10 +1,11 @@
+import { BLOCK_SIZE } from '../block-size.ts';
 import type { ContextPolicy, Job } from './job.ts';
 
 /** All sizes in tokens. */
 export type SinkPolicy = Extract<ContextPolicy, { type: 'sinks' }>;
 
 /** Sinks lie in the first block of a row. */
-export const MAX_SINK_TOKENS = 64;
+export const MAX_SINK_TOKENS = BLOCK_SIZE;
 
 /** Windows that a context slides by before it is begun anew. */
 const RENEWAL_WINDOWS = 8;

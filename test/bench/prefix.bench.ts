@@ -1,6 +1,6 @@
 import { join } from 'node:path';
+import { BLOCK_SIZE } from '../../shared/block-size.ts';
 import { toTenantId } from '../../shared/ids.ts';
-import { BLOCK_SIZE } from '../../worker/cache/layout.ts';
 import { INFLATED_TARGET, inflate } from '../support/inflate.ts';
 import { type BenchOptions, type BenchResult, type Table, targetOf } from './benchmark.ts';
 import { EngineHarness } from './engine-harness.ts';

@@ -1,6 +1,7 @@
 import { expect } from 'vitest';
+import { BLOCK_SIZE } from '../../shared/block-size.ts';
 import { KvCache, type MemoryLimits } from '../../worker/cache/kv-cache.ts';
-import { BLOCK_SIZE, type CacheShape } from '../../worker/cache/layout.ts';
+import type { CacheShape } from '../../worker/cache/layout.ts';
 import type { CacheRow } from '../../worker/cache/row.ts';
 import { newTokensOf, tokensOfRow } from './naive-cache.ts';
 

@@ -1,4 +1,4 @@
-import { BLOCK_SIZE } from '../../worker/cache/layout.ts';
+import { BLOCK_SIZE } from '../../shared/block-size.ts';
 import { planCalls } from '../../worker/engine/call-plan.ts';
 import type { Candidate, DraftPolicy, TargetCall } from '../../worker/speculative/policy.ts';
 import type { ProposerName } from '../../worker/speculative/proposer.ts';

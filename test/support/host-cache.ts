@@ -1,6 +1,5 @@
+import { BLOCK_SIZE } from '../../shared/block-size.ts';
 import { MASKED, type ModelRunner, type ModelShape } from '../../worker/model/runner.ts';
-
-const BLOCK_SIZE = 64;
 
 export interface HostCacheOptions {
   readonly numRows: number;

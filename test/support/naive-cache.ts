@@ -1,5 +1,6 @@
+import { BLOCK_SIZE } from '../../shared/block-size.ts';
 import type { KvCache } from '../../worker/cache/kv-cache.ts';
-import { BLOCK_SIZE, type CacheShape, TAIL_CAPACITY } from '../../worker/cache/layout.ts';
+import { type CacheShape, TAIL_CAPACITY } from '../../worker/cache/layout.ts';
 import { NewColumns, type NewTokens } from '../../worker/cache/new-columns.ts';
 import type { CacheRow } from '../../worker/cache/row.ts';
 

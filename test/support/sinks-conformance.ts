@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { BLOCK_SIZE } from '../../shared/block-size.ts';
 import { createRequestId, type TokenId } from '../../shared/ids.ts';
 import { type SinkPolicy, tokensToResume } from '../../shared/protocol/endless.ts';
 import type { PublishedChoice } from '../../shared/protocol/generation.ts';
 import type { Job } from '../../shared/protocol/job.ts';
-import { BLOCK_SIZE } from '../../worker/cache/layout.ts';
 import {
   type ChoiceSoFar,
   type DriverOptions,

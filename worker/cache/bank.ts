@@ -1,5 +1,6 @@
 import { invariant } from '../../shared/assert.ts';
-import { BLOCK_SIZE, type CacheShape, rowBytes, SINK_CAPACITY, TAIL_CAPACITY } from './layout.ts';
+import { BLOCK_SIZE } from '../../shared/block-size.ts';
+import { type CacheShape, rowBytes, SINK_CAPACITY, TAIL_CAPACITY } from './layout.ts';
 import { type Moves, movesOf, type NewTokens } from './new-columns.ts';
 
 /** The keys and values of one layer. */

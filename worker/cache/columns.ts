@@ -1,4 +1,4 @@
-import { BLOCK_SIZE } from './layout.ts';
+import { BLOCK_SIZE } from '../../shared/block-size.ts';
 
 /** All sizes in tokens. */
 export interface SinkWindow {

@@ -1,9 +1,10 @@
 import { invariant } from '../../shared/assert.ts';
+import { BLOCK_SIZE } from '../../shared/block-size.ts';
 import type { BankLayer, FrozenBlock } from './bank.ts';
 import { isWorthMoving, planBanks } from './bank-plan.ts';
 import { Banks, type RowGroup } from './banks.ts';
 import { numKeptTokens, type SinkWindow, slotOf } from './columns.ts';
-import { BLOCK_SIZE, type CacheShape, frozenCapacityFor, rowBytes, wholeBlocks } from './layout.ts';
+import { type CacheShape, frozenCapacityFor, rowBytes, wholeBlocks } from './layout.ts';
 import type { NewTokens } from './new-columns.ts';
 import type { CacheRow, Row } from './row.ts';
 

@@ -1,5 +1,4 @@
-/** Positions per cache block. A chunk stays within one, so that sums never depend on chunking. */
-export const BLOCK_SIZE = 64;
+import { BLOCK_SIZE } from '../../shared/block-size.ts';
 
 /** Tokens a ragged batch may be padded by beyond the end of a tail. */
 export const MAX_PADDING = 8;

@@ -1,5 +1,6 @@
+import { BLOCK_SIZE } from '../../shared/block-size.ts';
 import { hasSlid, type SinkWindow, slotOf } from './columns.ts';
-import { BLOCK_SIZE, TAIL_CAPACITY } from './layout.ts';
+import { TAIL_CAPACITY } from './layout.ts';
 
 /** New tokens of one row of a batch. */
 export interface MaskedChunk {

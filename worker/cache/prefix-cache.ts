@@ -1,8 +1,8 @@
 import { invariant } from '../../shared/assert.ts';
+import { BLOCK_SIZE } from '../../shared/block-size.ts';
 import type { TenantId, TokenId } from '../../shared/ids.ts';
 import type { FrozenBlock } from './bank.ts';
 import type { KnownColumns, PartOfBlock } from './kv-cache.ts';
-import { BLOCK_SIZE } from './layout.ts';
 
 /**
  * A place in the tree of prefixes: tokens from the beginning, in whole blocks. A row keeps the one

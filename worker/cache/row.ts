@@ -1,6 +1,6 @@
+import { BLOCK_SIZE } from '../../shared/block-size.ts';
 import type { Bank } from './bank.ts';
 import { numKeptTokens, type SinkWindow } from './columns.ts';
-import { BLOCK_SIZE } from './layout.ts';
 
 /** A running sequence's place in the cache. Its bank and index change as rows come, grow and go. */
 export interface CacheRow {

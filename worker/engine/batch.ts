@@ -1,8 +1,9 @@
+import { BLOCK_SIZE } from '../../shared/block-size.ts';
 import type { TokenId } from '../../shared/ids.ts';
 import type { BankLayer } from '../cache/bank.ts';
 import { placeOf } from '../cache/columns.ts';
 import type { KvCache } from '../cache/kv-cache.ts';
-import { BLOCK_SIZE, SINK_CAPACITY, TAIL_CAPACITY } from '../cache/layout.ts';
+import { SINK_CAPACITY, TAIL_CAPACITY } from '../cache/layout.ts';
 import { numColumns, seesSinks, unmask, unmaskSide, unmaskSliding } from '../cache/mask.ts';
 import type { CacheRow } from '../cache/row.ts';
 import { MASKED, type ModelInput } from '../model/runner.ts';

@@ -1,5 +1,6 @@
+import { BLOCK_SIZE } from '../../shared/block-size.ts';
 import type { TokenId } from '../../shared/ids.ts';
-import { BLOCK_SIZE, TAIL_CAPACITY } from '../cache/layout.ts';
+import { TAIL_CAPACITY } from '../cache/layout.ts';
 import { Lookahead } from '../speculative/lookahead.ts';
 import type { SideTokens } from '../speculative/lookahead-window.ts';
 import { OutputCursor } from '../speculative/output-cursor.ts';

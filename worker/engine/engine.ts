@@ -1,10 +1,11 @@
 import { invariant } from '../../shared/assert.ts';
+import { BLOCK_SIZE } from '../../shared/block-size.ts';
 import type { RequestId } from '../../shared/ids.ts';
 import type { FinishReason } from '../../shared/protocol/event.ts';
 import type { GenerationEvent, PublishedChoice } from '../../shared/protocol/generation.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import { KvCache } from '../cache/kv-cache.ts';
-import { BLOCK_SIZE, bytesPerToken, wholeBlocks } from '../cache/layout.ts';
+import { bytesPerToken, wholeBlocks } from '../cache/layout.ts';
 import { NewColumns, type NewTokens } from '../cache/new-columns.ts';
 import { PrefixCache, type PrefixCacheUsage } from '../cache/prefix-cache.ts';
 import type { CacheRow } from '../cache/row.ts';

@@ -1,7 +1,7 @@
 import { invariant } from '../../shared/assert.ts';
+import { BLOCK_SIZE } from '../../shared/block-size.ts';
 import type { TokenId } from '../../shared/ids.ts';
 import type { KvCache } from '../cache/kv-cache.ts';
-import { BLOCK_SIZE } from '../cache/layout.ts';
 import type { Prefix, PrefixCache } from '../cache/prefix-cache.ts';
 import type { CacheRow } from '../cache/row.ts';
 import type { Sequence } from './sequence.ts';

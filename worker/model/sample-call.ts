@@ -1,6 +1,5 @@
+import { BLOCK_SIZE } from '../../shared/block-size.ts';
 import { MASKED, type ModelInput, type ModelShape } from './runner.ts';
-
-const BLOCK_SIZE = 64;
 
 export interface CallSize {
   readonly numRows: number;

@@ -1,3 +1,4 @@
+import { BLOCK_SIZE } from '../../shared/block-size.ts';
 import {
   type LayerCache,
   MASKED,
@@ -9,7 +10,6 @@ import {
 
 /** Positions of the made-up past. */
 export const NUM_FROZEN = 576; // products this long are summed in several parts
-const BLOCK_SIZE = 64;
 const NUM_SINKS = 4;
 
 /** A way for the tokens to reach the model. */

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { InvariantError } from '../../../shared/assert.ts';
+import { BLOCK_SIZE } from '../../../shared/block-size.ts';
 import { Bank } from '../../../worker/cache/bank.ts';
-import { BLOCK_SIZE, TAIL_CAPACITY } from '../../../worker/cache/layout.ts';
+import { TAIL_CAPACITY } from '../../../worker/cache/layout.ts';
 import { newTokensOf } from '../../support/naive-cache.ts';
 
 const shape = { numLayers: 1, numKvHeads: 2, headDim: 1 };

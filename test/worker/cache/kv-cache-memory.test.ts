@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { InvariantError } from '../../../shared/assert.ts';
-import { BLOCK_SIZE, rowBytes } from '../../../worker/cache/layout.ts';
+import { BLOCK_SIZE } from '../../../shared/block-size.ts';
+import { rowBytes } from '../../../worker/cache/layout.ts';
 import { CachePair, pairShape } from '../../support/cache-pair.ts';
 import { integerFrom, pickFrom, type Rng, seededRng } from '../../support/random.ts';
 

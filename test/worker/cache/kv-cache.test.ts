@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { InvariantError } from '../../../shared/assert.ts';
-import { BLOCK_SIZE } from '../../../worker/cache/layout.ts';
+import { BLOCK_SIZE } from '../../../shared/block-size.ts';
 import { CachePair, pairShape } from '../../support/cache-pair.ts';
 import { newTokensOf } from '../../support/naive-cache.ts';
 import { integerFrom, pickFrom, type Rng, seededRng } from '../../support/random.ts';

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { BLOCK_SIZE, TAIL_CAPACITY } from '../../../worker/cache/layout.ts';
+import { BLOCK_SIZE } from '../../../shared/block-size.ts';
+import { TAIL_CAPACITY } from '../../../worker/cache/layout.ts';
 import { type MaskedChunk, unmask } from '../../../worker/cache/mask.ts';
 import { integerFrom, pickFrom, seededRng } from '../../support/random.ts';
 

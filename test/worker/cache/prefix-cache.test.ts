@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { InvariantError } from '../../../shared/assert.ts';
+import { BLOCK_SIZE } from '../../../shared/block-size.ts';
 import { type TenantId, toTenantId } from '../../../shared/ids.ts';
 import type { FrozenBlock } from '../../../worker/cache/bank.ts';
-import { BLOCK_SIZE } from '../../../worker/cache/layout.ts';
 import { type Prefix, PrefixCache } from '../../../worker/cache/prefix-cache.ts';
 import { integerFrom, pickFrom, seededRng } from '../../support/random.ts';
 

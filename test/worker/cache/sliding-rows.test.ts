@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { InvariantError } from '../../../shared/assert.ts';
+import { BLOCK_SIZE } from '../../../shared/block-size.ts';
 import {
   numRingBlocks,
   placeOf,
@@ -8,12 +9,7 @@ import {
   slotOf,
 } from '../../../worker/cache/columns.ts';
 import { KvCache } from '../../../worker/cache/kv-cache.ts';
-import {
-  BLOCK_SIZE,
-  type CacheShape,
-  SINK_CAPACITY,
-  TAIL_CAPACITY,
-} from '../../../worker/cache/layout.ts';
+import { type CacheShape, SINK_CAPACITY, TAIL_CAPACITY } from '../../../worker/cache/layout.ts';
 import { seesSinks, unmask, unmaskSliding } from '../../../worker/cache/mask.ts';
 import type { CacheRow } from '../../../worker/cache/row.ts';
 import { newTokensOf } from '../../support/naive-cache.ts';

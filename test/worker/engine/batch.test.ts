@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { BLOCK_SIZE } from '../../../shared/block-size.ts';
 import { KvCache } from '../../../worker/cache/kv-cache.ts';
-import { BLOCK_SIZE, TAIL_CAPACITY } from '../../../worker/cache/layout.ts';
+import { TAIL_CAPACITY } from '../../../worker/cache/layout.ts';
 import { unmask } from '../../../worker/cache/mask.ts';
 import type { CacheRow } from '../../../worker/cache/row.ts';
 import {
