@@ -116,6 +116,9 @@ function gpt2(config: ConfigJson): Shapes {
   }
   shapes['transformer.ln_f.weight'] = [hidden];
   shapes['transformer.ln_f.bias'] = [hidden];
+  if (config.tie_word_embeddings === false) {
+    shapes['lm_head.weight'] = [numberOf(config, 'vocab_size'), hidden];
+  }
   return shapes;
 }
 

@@ -95,9 +95,8 @@ class PlainModel {
         return add(x, this.#conv1d(`${prefix}.mlp.c_proj`, inner.map(geluTanh)));
       });
     }
-    return stream.map((x) =>
-      multiply(this.#tensor('transformer.wte.weight'), this.#layerNorm('transformer.ln_f', x)),
-    );
+    const head = this.#tensors.has('lm_head.weight') ? 'lm_head' : 'transformer.wte';
+    return stream.map((x) => this.#linear(head, this.#layerNorm('transformer.ln_f', x)));
   }
 
   #llamaAttention(
