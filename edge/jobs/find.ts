@@ -45,7 +45,15 @@ export async function describeJob(c: Context<AppEnv>, state: RequestState) {
 /** What is known of a job without asking: that it was queued. */
 export function describeQueued(job: Job) {
   const timesMs = { created: job.createdMs, started: null, ended: null };
-  const state = { id: job.id, status: 'queued', job, epoch: 0, numEvents: 0, timesMs } as const;
+  const state = {
+    id: job.id,
+    status: 'queued',
+    job,
+    epoch: 0,
+    numEvents: 0,
+    timesMs,
+    trimmed: null,
+  } as const;
   return { ...toJobObject(state), ...toPlaceObject(null, job.createdMs), ...OPEN };
 }
 

@@ -3,6 +3,8 @@ import { PlatformError } from '../../shared/errors.ts';
 import { isRequestId } from '../../shared/ids.ts';
 import { createChunkEncoder } from '../../shared/openai/chunks.ts';
 import { type EventId, parseEventId } from '../../shared/protocol/event.ts';
+import type { Job } from '../../shared/protocol/job.ts';
+import type { TrimmedLog } from '../../shared/protocol/request-scripts.ts';
 import { abandon } from '../abandon.ts';
 import type { AppEnv } from '../app.ts';
 import { Connection } from '../connection.ts';
@@ -31,13 +33,14 @@ requests.all('/:id/cancel', methodNotAllowed('POST'));
  */
 requests.get('/:id/events', async (c) => {
   const after = parseLastEventId(c);
-  const { id, job, status } = await findRequest(c);
+  const { id, job, status, trimmed } = await findRequest(c);
   if (c.req.method === 'HEAD') return c.body(null, 200, SSE_HEADERS);
   const connection = new Connection(c.req.raw.signal, () => abandon(c, job, Promise.resolve()));
-  const isFromStart = after === null || after.epoch === 0 || createChunkEncoder(job).isStateful;
-  const events = await c.var.transport.open(id, isFromStart ? null : after, connection.signal);
+  const { from, counts } = beginningFor(after, job, trimmed);
+  const events = await c.var.transport.open(id, from, connection.signal);
   const frames = toFrames(events, job, {
     after,
+    counts,
     hasFailed: status === 'failed',
     signal: connection.signal,
     toPlatformError: (error) => toPlatformError(error, c),
@@ -47,6 +50,20 @@ requests.get('/:id/events', async (c) => {
   return c.body(createSseBody(frames, { heartbeatMs, onDisconnect, onEnd }), 200, SSE_HEADERS);
 });
 requests.all('/:id/events', methodNotAllowed('GET'));
+
+/**
+ * The event after which to read, so that what follows `after` can be encoded, and what has to be
+ * known of those before. Where the log was cut it begins there, if enough is known.
+ */
+function beginningFor(after: EventId | null, job: Job, trimmed: TrimmedLog | null) {
+  const whole = { from: null, counts: [] };
+  if (after === null || after.epoch === 0) return whole;
+  if (!createChunkEncoder(job).isStateful) return { from: after, counts: [] };
+  if (trimmed === null || after.seq < trimmed.to - 1) return whole;
+  const counts = trimmed.choices.flatMap(({ characters = [] }) => characters);
+  if (counts.length < trimmed.choices.length) return whole;
+  return { from: { epoch: 0, seq: trimmed.to - 1 }, counts };
+}
 
 /** Another tenant's request is as unknown as none at all. */
 async function findRequest(c: Context<AppEnv>): Promise<RequestState> {

@@ -1,3 +1,4 @@
+import type { CharacterCount } from '../../shared/characters.ts';
 import { PlatformError } from '../../shared/errors.ts';
 import { createChunkEncoder } from '../../shared/openai/chunks.ts';
 import { toErrorOptions } from '../../shared/openai/collect.ts';
@@ -20,6 +21,8 @@ export const HEARTBEAT = ': heartbeat\n\n';
 export interface FrameOptions {
   /** The last frame the client has; `null` for none. */
   readonly after: EventId | null;
+  /** [numChoices], of what came before the first of the events; none for all of them. */
+  readonly counts?: readonly CharacterCount[];
   /** Whether the request is known to have ended with an error. */
   readonly hasFailed: boolean;
   /** What to tell the client about something thrown while events were read. */
@@ -38,9 +41,9 @@ export interface FrameOptions {
 export async function* toFrames(
   events: AsyncIterable<LoggedEvent>,
   job: Job,
-  { after, hasFailed, toPlatformError, signal }: FrameOptions,
+  { after, counts = [], hasFailed, toPlatformError, signal }: FrameOptions,
 ): AsyncGenerator<string> {
-  const encoder = createChunkEncoder(job);
+  const encoder = createChunkEncoder(job, counts);
   for (const [seq, chunk] of encoder.opening.entries()) {
     const id = { epoch: 0, seq };
     if (isLater(id, after)) yield encodeFrame(id, JSON.stringify(chunk));

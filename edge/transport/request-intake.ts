@@ -4,12 +4,29 @@ import { eventsOfUnbegun } from '../../shared/protocol/cancelled.ts';
 import { encodeEvent } from '../../shared/protocol/event.ts';
 import { decodeJob, encodeJob, isNotified, type Job } from '../../shared/protocol/job.ts';
 import type { Keys } from '../../shared/protocol/keys.ts';
-import type { CancelReason, RequestScripts } from '../../shared/protocol/request-scripts.ts';
+import {
+  type CancelReason,
+  decodeTrimmed,
+  type RequestScripts,
+} from '../../shared/protocol/request-scripts.ts';
 import { refusalOf } from './admission.ts';
 import type { Reach } from './reach.ts';
 import type { RedisClient } from './redis-connection.ts';
 import type { RequestQueues } from './request-queues.ts';
 import { REQUEST_STATUSES, type RequestState, type RequestStatus } from './transport.ts';
+
+/** In the order in which `find` reads them. */
+const STATE_FIELDS = [
+  'status',
+  'job',
+  'epoch',
+  'nextSeq',
+  'createdMs',
+  'startedMs',
+  'endedMs',
+  'trimmedTo',
+  'trimmed',
+] as const;
 
 export interface IntakeContext {
   readonly client: RedisClient;
@@ -56,10 +73,8 @@ export class RequestIntake {
 
   async find(id: RequestId): Promise<RequestState | null> {
     const { client, keys, reach } = this.#context;
-    const times = ['createdMs', 'startedMs', 'endedMs'] as const;
-    const names = ['status', 'job', 'epoch', 'nextSeq', ...times] as const;
-    const fields = await reach.call(() => client.hmget(keys.request(id).state, ...names));
-    const [status, job, epoch, nextSeq, createdMs, startedMs, endedMs] = fields;
+    const fields = await reach.call(() => client.hmget(keys.request(id).state, ...STATE_FIELDS));
+    const [status, job, epoch, nextSeq, createdMs, startedMs, endedMs, trimmedTo, trimmed] = fields;
     if (!status || !job) return null;
     return {
       id,
@@ -72,6 +87,8 @@ export class RequestIntake {
         started: toTime(startedMs),
         ended: toTime(endedMs),
       },
+      trimmed:
+        trimmedTo && trimmed ? { to: Number(trimmedTo), choices: decodeTrimmed(trimmed) } : null,
     };
   }
 

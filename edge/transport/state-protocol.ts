@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { isRequestId, type RequestId, type TenantId } from '../../shared/ids.ts';
 import { jobSchema } from '../../shared/protocol/job.ts';
+import { choiceProgressSchema } from '../../shared/protocol/progress.ts';
 import { REQUEST_STATUSES } from './transport.ts';
 
 export const requestIdSchema = z.custom<RequestId>(
@@ -20,4 +21,5 @@ export const requestStateSchema = z.object({
     started: z.number().nullable(),
     ended: z.number().nullable(),
   }),
+  trimmed: z.object({ to: z.int(), choices: z.array(choiceProgressSchema) }).nullable(),
 });

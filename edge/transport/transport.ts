@@ -2,7 +2,7 @@ import type { RequestId, TenantId } from '../../shared/ids.ts';
 import type { EventId, LoggedEvent } from '../../shared/protocol/event.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import type { ModelCard, TokenizerFiles } from '../../shared/protocol/model-card.ts';
-import { END_STATUSES } from '../../shared/protocol/request-scripts.ts';
+import { END_STATUSES, type TrimmedLog } from '../../shared/protocol/request-scripts.ts';
 import type { BatchStore } from './batches.ts';
 import type { FileStore } from './files.ts';
 import type { JobStore } from './jobs.ts';
@@ -33,6 +33,8 @@ export interface RequestState {
     readonly started: number | null;
     readonly ended: number | null;
   };
+  /** Where its log begins; `null` while all of it is kept. */
+  readonly trimmed: TrimmedLog | null;
 }
 
 /** A call that its client has a name for, so that a retry is not a second one. */

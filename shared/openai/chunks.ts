@@ -1,3 +1,4 @@
+import type { CharacterCount } from '../characters.ts';
 import type {
   EchoEvent,
   FinishReason,
@@ -5,7 +6,7 @@ import type {
   TokensEvent,
   Usage,
 } from '../protocol/event.ts';
-import { type Job, numChoices } from '../protocol/job.ts';
+import { hasTextOffsets, type Job, numChoices } from '../protocol/job.ts';
 import { CompletionLogprobsEncoder, toChatLogprobs } from './logprobs.ts';
 
 export type ChoiceEvent = EchoEvent | TokensEvent;
@@ -61,7 +62,7 @@ export interface ChunkEncoder {
   readonly opening: readonly object[];
   /**
    * Whether a chunk depends on those before it, so that a resumed stream must be encoded from the
-   * start.
+   * start, or from where counts are known.
    */
   readonly isStateful: boolean;
   /**
@@ -71,8 +72,9 @@ export interface ChunkEncoder {
   encode(event: RequestEvent): readonly object[];
 }
 
-export function createChunkEncoder(job: Job): ChunkEncoder {
-  return job.endpoint === 'chat' ? createChatEncoder(job) : createCompletionEncoder(job);
+/** @param counts [numChoices], of what came before the first event; none for a whole stream */
+export function createChunkEncoder(job: Job, counts: readonly CharacterCount[] = []): ChunkEncoder {
+  return job.endpoint === 'chat' ? createChatEncoder(job) : createCompletionEncoder(job, counts);
 }
 
 function createChatEncoder(job: Job): ChunkEncoder {
@@ -104,12 +106,15 @@ function createChatEncoder(job: Job): ChunkEncoder {
   };
 }
 
-function createCompletionEncoder(job: Job): ChunkEncoder {
+function createCompletionEncoder(job: Job, counts: readonly CharacterCount[]): ChunkEncoder {
   const envelope = toEnvelope(job, 'text_completion');
-  const logprobs = Array.from({ length: numChoices(job) }, () => new CompletionLogprobsEncoder());
+  const logprobs = Array.from(
+    { length: numChoices(job) },
+    (_, i) => new CompletionLogprobsEncoder(counts[i]),
+  );
   return {
     opening: [],
-    isStateful: job.topLogprobs !== null,
+    isStateful: hasTextOffsets(job),
     encode(event) {
       if (event.type === 'error') return [];
       if (event.type === 'done') return toUsageChunks(job, envelope, event.usage);

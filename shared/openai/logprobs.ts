@@ -1,3 +1,4 @@
+import { type CharacterCount, countCharacters, NO_CHARACTERS } from '../characters.ts';
 import type { TokenLogprobs, TokenText } from '../protocol/event.ts';
 
 /** What OpenAI puts for a token whose probability it does not know. */
@@ -34,8 +35,12 @@ export interface CompletionLogprobs {
  * choice.
  */
 export class CompletionLogprobsEncoder {
-  readonly #decoder = new TextDecoder();
-  #numCharacters = 0;
+  #count: CharacterCount;
+
+  /** @param count of the tokens before the first that it is given */
+  constructor(count: CharacterCount = NO_CHARACTERS) {
+    this.#count = count;
+  }
 
   encode(tokens: readonly TokenLogprobs[]): CompletionLogprobs {
     return {
@@ -43,10 +48,9 @@ export class CompletionLogprobsEncoder {
       token_logprobs: tokens.map(({ logprob }) => logprob),
       top_logprobs: tokens.map(toTopByName),
       text_offset: tokens.map(({ bytes }) => {
-        const offset = this.#numCharacters;
-        const text = this.#decoder.decode(Uint8Array.from(bytes), { stream: true });
-        this.#numCharacters += [...text].length;
-        return offset;
+        const { numCharacters } = this.#count;
+        this.#count = countCharacters(this.#count, bytes);
+        return numCharacters;
       }),
     };
   }

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { type CharacterCount, countCharacters } from '../characters.ts';
 import { ERROR_CODES, PlatformError } from '../errors.ts';
 
 /** A token, spelled out so that the log can be read without the model's tokenizer. */
@@ -93,6 +94,14 @@ export type EchoEvent = Extract<RequestEvent, { type: 'echo' }>;
 export type TokensEvent = Extract<RequestEvent, { type: 'tokens' }>;
 export type DoneEvent = Extract<RequestEvent, { type: 'done' }>;
 export type ErrorEvent = Extract<RequestEvent, { type: 'error' }>;
+
+/** Counts on with the tokens of an event, whose bytes are in its log-probabilities. */
+export function countEvent(
+  count: CharacterCount,
+  { logprobs }: EchoEvent | TokensEvent,
+): CharacterCount {
+  return (logprobs ?? []).reduce((sum, { bytes }) => countCharacters(sum, bytes), count);
+}
 
 export function isTerminal(event: RequestEvent): event is DoneEvent | ErrorEvent {
   return event.type === 'done' || event.type === 'error';

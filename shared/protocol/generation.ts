@@ -1,3 +1,4 @@
+import type { CharacterCount } from '../characters.ts';
 import type { TokenId } from '../ids.ts';
 import type {
   EchoEvent,
@@ -19,6 +20,8 @@ export interface PublishedChoice {
   /** Characters (UTF-16 units) of output text already in the log. */
   readonly textLength: number;
   readonly hasEcho: boolean;
+  /** Of its tokens' text, where chunks say how far that has come; absent where nobody counted. */
+  readonly characters?: CharacterCount | undefined;
   /** Not `null` when the choice is complete. */
   readonly finishReason: FinishReason | null;
 }

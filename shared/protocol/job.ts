@@ -132,6 +132,11 @@ export function isNotified(job: Pick<Job, 'background' | 'webhook' | 'class'>): 
   return job.webhook !== undefined || (job.background === true && job.class !== 'batch');
 }
 
+/** Whether chunks say where in the text each token begins (`text_offset`). */
+export function hasTextOffsets({ endpoint, topLogprobs }: Pick<Job, 'endpoint' | 'topLogprobs'>) {
+  return endpoint === 'completions' && topLogprobs !== null;
+}
+
 export function numChoices(job: Pick<Job, 'prompts' | 'n'>): number {
   return job.prompts.length * job.n;
 }

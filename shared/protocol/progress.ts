@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { characterCountSchema } from '../characters.ts';
 import { FINISH_REASONS } from './event.ts';
 
 export const choiceProgressSchema = z.object({
@@ -7,6 +8,8 @@ export const choiceProgressSchema = z.object({
   textLength: z.int().nonnegative(),
   hasEcho: z.boolean(),
   finishReason: z.enum(FINISH_REASONS).nullable(),
+  /** Of its tokens' text, where chunks say how far that has come; absent where nobody counted. */
+  characters: characterCountSchema.optional(),
 });
 
 /** How far a choice has come: what the log of its request holds or held of it. */

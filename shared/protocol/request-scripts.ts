@@ -112,6 +112,14 @@ export function decodeTrimmed(text: string): ChoiceProgress[] {
   return z.array(choiceProgressSchema).parse(JSON.parse(text));
 }
 
+/** Where the log of a request begins that was cut. */
+export interface TrimmedLog {
+  /** Seq of the first event that is kept. */
+  readonly to: number;
+  /** How far each choice had come there: [numChoices]. */
+  readonly choices: readonly ChoiceProgress[];
+}
+
 export interface Cut {
   /** Of the first event that stays. */
   readonly seq: number;

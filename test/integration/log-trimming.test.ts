@@ -1,15 +1,18 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { createApp } from '../../edge/app.ts';
 import { openRedisTransport, type RedisTransport } from '../../edge/transport/redis-transport.ts';
 import type { RequestId } from '../../shared/ids.ts';
+import { createChunkEncoder } from '../../shared/openai/chunks.ts';
 import { tokensToResume } from '../../shared/protocol/endless.ts';
-import { type EventId, encodeEvent, type RequestEvent } from '../../shared/protocol/event.ts';
+import type { EventId } from '../../shared/protocol/event.ts';
 import { encodeJob, type Job } from '../../shared/protocol/job.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
 import { RequestScripts } from '../../shared/protocol/request-scripts.ts';
-import { LogTrimmer } from '../../worker/queue/log-trimmer.ts';
 import { PatientRedis } from '../../worker/queue/patient-redis.ts';
 import { readPublished } from '../../worker/queue/published.ts';
 import { createLog } from '../../worker/telemetry/log.ts';
+import { parseFrames } from '../support/edge.ts';
+import { EndlessWriter } from '../support/endless-writer.ts';
 import { jobOf } from '../support/jobs.ts';
 import { openTestRedis, type TestRedis } from '../support/redis.ts';
 import { ScriptedGenerator, scriptedTokenId } from '../support/scripted-generator.ts';
@@ -40,60 +43,9 @@ function endlessJob(): Job {
   return jobOf({ contextPolicy, maxTokens: null });
 }
 
-/** The worker of a test, which says one token at a time by a clock of its own. */
-class Writer {
-  nowMs = 0;
-  #trimmer: LogTrimmer | null = null;
-  #nextSeq = 0;
-  #numTokens = 0;
-  #epoch = 0;
-  readonly #job: Job;
-
-  constructor(job: Job) {
-    this.#job = job;
-  }
-
-  async claim(): Promise<void> {
-    const { id } = this.#job;
-    const claim = await scripts.claim(id, 'w', 2);
-    if (claim.type !== 'claimed') throw new Error(claim.type);
-    const published = await readPublished(patient, keys, this.#job);
-    const [choice] = published.choices;
-    this.#nextSeq = claim.nextSeq;
-    this.#epoch = claim.epoch;
-    this.#numTokens = (choice?.numTrimmed ?? 0) + (choice?.tokenIds.length ?? 0);
-    const options = { id, epoch: claim.epoch, job: this.#job, now: () => this.nowMs, ...limits };
-    this.#trimmer = new LogTrimmer(scripts, options, published);
-  }
-
-  /** Says so many tokens, one every `everyMs`. */
-  async say(count: number, everyMs: number): Promise<void> {
-    for (let i = 0; i < count; i += 1) {
-      this.nowMs += everyMs;
-      const tokenId = this.#numTokens;
-      const event: RequestEvent = {
-        type: 'tokens',
-        choice: 0,
-        tokenIds: [tokenId],
-        text: ` ${tokenId}`,
-        logprobs: null,
-        finishReason: null,
-      };
-      const payloads = [encodeEvent(event)];
-      const progress = this.#trimmer!.addEvents([event], payloads);
-      const write = { epoch: this.#epoch, firstSeq: this.#nextSeq, payloads, progress };
-      const reply = await scripts.append(this.#job.id, write);
-      expect(reply.type).toBe('ok');
-      this.#nextSeq = reply.nextSeq;
-      this.#numTokens += 1;
-      await this.#trimmer!.trim(reply.nextSeq);
-    }
-  }
-}
-
-async function writerOf(job: Job): Promise<Writer> {
+async function writerOf(job: Job): Promise<EndlessWriter> {
   await scripts.create(job.id, encodeJob(job));
-  const writer = new Writer(job);
+  const writer = new EndlessWriter({ scripts, redis: patient, keys, limits }, job);
   await writer.claim();
   return writer;
 }
@@ -222,6 +174,35 @@ describe('a reader of a log that was cut', () => {
     }
     expect(await readFrom(job.id, { epoch: 1, seq: oldest - 1 })).toEqual(range(oldest, 50));
     expect(await readFrom(job.id, { epoch: 1, seq: 47 })).toEqual([48, 49]);
+  });
+});
+
+describe('a stream of completions with log-probabilities whose log was cut', () => {
+  it.each([1, 2])('goes on with the offsets it had, of %d workers', async (numWorkers) => {
+    const job = jobOf({ contextPolicy, maxTokens: null, topLogprobs: 0 });
+    const writer = await writerOf(job);
+    await writer.say(numWorkers === 1 ? 51 : 31, RETENTION_MS);
+    if (numWorkers === 2) {
+      await writer.claim(); // of a log that ends within a character
+      await writer.say(20, RETENTION_MS);
+    }
+    await writer.finish();
+    const [oldest = 0] = await keptSeqs(job.id);
+    const app = createApp(() => transport, { log: () => undefined });
+    const framesAfter = async (seq: number) => {
+      const headers = { 'last-event-id': `${numWorkers}-${seq}` };
+      const response = await app.request(`/v1/requests/${job.id}/events`, { headers });
+      return parseFrames(await response.text());
+    };
+    const encoder = createChunkEncoder(job);
+    const chunks = writer.said.flatMap((event) => encoder.encode(event));
+
+    for (const seq of [oldest - 1, oldest, oldest + 3]) {
+      const frames = await framesAfter(seq);
+      const shown = frames.slice(0, 50 - seq).map(({ data }) => data);
+      expect(shown).toEqual(chunks.slice(seq + 1));
+    }
+    expect((await framesAfter(oldest - 2))[0]?.data.error.code).toBe('events_trimmed');
   });
 });
 

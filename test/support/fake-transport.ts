@@ -149,7 +149,8 @@ export class FakeTransport implements Transport {
     const entry = this.#entryById.get(id);
     if (entry === undefined) return null;
     const { job, status, epoch, log, timesMs } = entry;
-    return { id, job, status, epoch, numEvents: log.length, timesMs: { ...timesMs } };
+    const numEvents = log.length;
+    return { id, job, status, epoch, numEvents, timesMs: { ...timesMs }, trimmed: null };
   }
 
   async cancel(id: RequestId): Promise<RequestState | null> {

@@ -176,7 +176,8 @@ export function describeTransport(name: string, open: () => Promise<TransportHar
       const job = jobOf();
       const live = Array.fromAsync(await transport.submit(job, never));
       const timesMs = { created: expect.any(Number), started: null, ended: null };
-      const queued = { id: job.id, status: 'queued', job, epoch: 0, numEvents: 0, timesMs };
+      const blank = { epoch: 0, numEvents: 0, trimmed: null };
+      const queued = { id: job.id, status: 'queued', job, timesMs, ...blank };
       expect(await transport.request(job.id)).toEqual(queued);
       const epoch = await harness.claim(job.id);
       expect(await transport.request(job.id)).toMatchObject({ status: 'running', epoch });

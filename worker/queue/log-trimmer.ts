@@ -1,6 +1,6 @@
 import type { RequestId } from '../../shared/ids.ts';
 import { isEnoughToResume, tokensToResume } from '../../shared/protocol/endless.ts';
-import { encodeEventId, type RequestEvent } from '../../shared/protocol/event.ts';
+import { countEvent, encodeEventId, type RequestEvent } from '../../shared/protocol/event.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import {
   type ChoiceProgress,
@@ -118,6 +118,7 @@ function progressOf({ choices, logLength }: Published): Progress {
       textLength: choice.textLength,
       hasEcho: choice.hasEcho,
       finishReason: choice.finishReason,
+      characters: choice.characters,
     })),
   };
 }
@@ -126,9 +127,11 @@ function progressAfter(
   choice: ChoiceProgress,
   event: Extract<RequestEvent, { type: 'echo' | 'tokens' }>,
 ): ChoiceProgress {
-  if (event.type === 'echo') return { ...choice, hasEcho: true };
+  const characters = choice.characters && countEvent(choice.characters, event);
+  if (event.type === 'echo') return { ...choice, characters, hasEcho: true };
   return {
     ...choice,
+    characters,
     numTokens: choice.numTokens + event.tokenIds.length,
     textLength: choice.textLength + event.text.length,
     finishReason: event.finishReason,

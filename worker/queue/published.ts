@@ -1,3 +1,4 @@
+import { type CharacterCount, NO_CHARACTERS } from '../../shared/characters.ts';
 import type { TokenId } from '../../shared/ids.ts';
 import { isEnoughToResume } from '../../shared/protocol/endless.ts';
 import {
@@ -6,7 +7,7 @@ import {
   type FinishReason,
   type TokensEvent,
 } from '../../shared/protocol/event.ts';
-import { type Job, numChoices } from '../../shared/protocol/job.ts';
+import { hasTextOffsets, type Job, numChoices } from '../../shared/protocol/job.ts';
 import type { Keys } from '../../shared/protocol/keys.ts';
 import {
   type ChoiceProgress,
@@ -79,6 +80,12 @@ class ChoiceReading {
     return this.#known.finishReason !== null || isEnoughToResume(this.#job, end);
   }
 
+  get #characters(): CharacterCount | undefined {
+    if (this.#known !== null) return this.#known.characters;
+    const isBegun = this.#hasEcho || this.#pieces.length > 0;
+    return hasTextOffsets(this.#job) && !isBegun ? NO_CHARACTERS : undefined;
+  }
+
   take(event: EchoEvent | TokensEvent): void {
     if (this.isEnough) return;
     if (event.type === 'echo') {
@@ -99,6 +106,7 @@ class ChoiceReading {
       textLength: known?.textLength ?? this.#textLength,
       hasEcho: known?.hasEcho ?? this.#hasEcho,
       finishReason: known?.finishReason ?? this.#finishReason,
+      characters: this.#characters,
     };
   }
 }

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { countCharacters, NO_CHARACTERS } from '../../../shared/characters.ts';
 import { CompletionLogprobsEncoder, toChatLogprobs } from '../../../shared/openai/logprobs.ts';
 import type { TokenLogprobs, TokenText } from '../../../shared/protocol/event.ts';
 
@@ -26,6 +27,16 @@ describe('CompletionLogprobsEncoder', () => {
     expect(first.tokens).toEqual(['né', 'bytes:\\xf0\\x9f', 'bytes:\\x90\\x89']);
     expect(first.text_offset).toEqual([0, 2, 2]);
     expect(second.text_offset).toEqual([3, 4]);
+  });
+
+  it('counts on from where it is told', () => {
+    const [first, ...rest] = [utf8('né'), utf8('🐉').slice(0, 3), utf8('🐉').slice(3), utf8('!')];
+    const tokens = rest.map((bytes) => alone(token(bytes)));
+    const whole = new CompletionLogprobsEncoder();
+    whole.encode([alone(token(first!))]);
+    const resumed = new CompletionLogprobsEncoder(countCharacters(NO_CHARACTERS, [...first!]));
+
+    expect(resumed.encode(tokens)).toEqual(whole.encode(tokens));
   });
 
   it('gives a special token, which has no bytes, no room', () => {
