@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import {
+  ADMIT_BATCH,
   CANCEL_BATCH,
   CLAIM_BATCH,
   COMMIT_BATCH,
@@ -66,6 +67,18 @@ function end(epoch: number, status: string): Promise<unknown> {
 }
 
 describe('the scripts of a batch', () => {
+  it('admit so many of a tenant, whoever comes at the same time, until they are over', async () => {
+    const admit = (id: string, nowMs: number) =>
+      run(ADMIT_BATCH, ['{t}:open'], id, nowMs + 500, nowMs, 3);
+    const ids = ['a', 'b', 'c', 'd', 'e'];
+    const places = await Promise.all(ids.map((id) => admit(id, 1000)));
+    expect(places.toSorted()).toEqual([-1, -1, 0, 1, 2]);
+
+    const again = await Promise.all(ids.map((id) => admit(id, 1001)));
+    expect(again.map((place) => place === -1)).toEqual(places.map((place) => place === -1));
+    expect(await admit('later', 1501)).toBe(0);
+  });
+
   it('make it known once, and give each claim an epoch of its own', async () => {
     const replies = await many(8, () => run(CREATE_BATCH, [state], 'spec', inAnHour()));
     expect(replies.filter((isNew) => isNew === 1)).toHaveLength(1);

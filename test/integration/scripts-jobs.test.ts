@@ -78,6 +78,20 @@ describe('forget', () => {
   });
 });
 
+describe('forget, of a request that somebody is told of', () => {
+  it('waits until all of its outbox is handed over', async () => {
+    const keys = ['{told}:state', '{told}:outbox', '{told}:log'];
+    await redis.client.hset('{told}:state', 'status', 'succeeded', 'outboxDone', 1);
+    await redis.client.rpush('{told}:outbox', 'started', 'succeeded');
+    expect(await runMany(3, FORGET, keys, 1)).toEqual(Array(3).fill('untold'));
+    expect(await redis.client.exists(...keys)).toBe(2);
+
+    const [state = '', outbox = ''] = keys;
+    await run(HAND_OVER, [state, '{told}:log', '{told}:claims', outbox], 2);
+    expect(await runMany(3, FORGET, keys, 1)).toEqual(['forgotten', 'unknown', 'unknown']);
+  });
+});
+
 describe('take-due', () => {
   it('lends each request to one of many who ask, until it is due again', async () => {
     const now = Date.now();

@@ -1,0 +1,48 @@
+import { globSync, readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { z } from 'zod';
+
+const scriptSchema = z.object({ name: z.string(), lua: z.string() });
+
+/** By the name under which each is exported. */
+async function scriptNames(): Promise<Map<string, string>> {
+  const names = new Map<string, string>();
+  for (const file of globSync('shared/protocol/*scripts.ts')) {
+    for (const [constant, value] of Object.entries(await import(resolve(file)))) {
+      const script = scriptSchema.safeParse(value);
+      if (script.success) names.set(constant, script.data.name);
+    }
+  }
+  return names;
+}
+
+function sourcesOf(pattern: string): string {
+  return globSync(pattern)
+    .map((file) => readFileSync(file, 'utf8'))
+    .join('\n');
+}
+
+describe('Lua scripts', () => {
+  it('are run by the tests of scripts, each of them, by its constant or by its typed call', async () => {
+    const tests = sourcesOf('test/integration/scripts-*.test.ts');
+    const names = await scriptNames();
+    expect(names.size).toBeGreaterThan(30);
+    const untested = [...names].filter(([constant, name]) => {
+      const call = new RegExp(
+        `\\(\\s*(\\d+,\\s*)?${constant}\\b|scripts\\.${name}\\(|\\)\\.${name}\\(`,
+      );
+      return !call.test(tests);
+    });
+    expect(untested).toEqual([]);
+  });
+
+  it('have names of their own', async () => {
+    const names = [...(await scriptNames()).values()];
+    expect(new Set(names).size).toBe(names.length);
+  });
+
+  it('are in no other room', () => {
+    expect(sourcesOf('{edge,worker}/**/*.ts')).not.toContain('redis.call(');
+  });
+});
