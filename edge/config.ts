@@ -53,7 +53,8 @@ export const appEnvironmentSchema = z.object({
   MAX_QUEUED: z.coerce.number().int().min(1).default(DEFAULT_MAX_QUEUED),
 });
 
-const environmentSchema = appEnvironmentSchema.extend({
+/** On Node. */
+export const environmentSchema = appEnvironmentSchema.extend({
   PORT: z.coerce.number().int().min(0).max(65_535).default(8787),
   HOST: z.string().min(1).default('0.0.0.0'),
   REDIS_URL: z.url({ protocol: /^rediss?$/ }),
@@ -102,7 +103,8 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
   } as const;
 }
 
-const bindingsSchema = appEnvironmentSchema.extend({
+/** On Workers. */
+export const bindingsSchema = appEnvironmentSchema.extend({
   REDIS_URL: z.url({ protocol: /^rediss?$/ }),
   /**
    * Durable Objects over which requests are spread. Each has two connections to Redis while it is

@@ -20,7 +20,8 @@ export interface BoardOptions {
   readonly operatorKey: string;
 }
 
-const environmentSchema = z.object({
+/** Described in docs/settings.md. */
+export const environmentSchema = z.object({
   OPERATOR_KEY: z.string().min(16).optional(),
   BULL_BOARD_PATH: z
     .string()

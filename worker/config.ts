@@ -22,7 +22,8 @@ const memoryMib = Math.min(totalmem(), process.constrainedMemory() || Infinity) 
 
 const positiveInt = z.coerce.number().int().positive();
 
-const environmentSchema = z
+/** Described in docs/settings.md. */
+export const environmentSchema = z
   .object({
     REDIS_URL: z.url({ protocol: /^rediss?$/ }),
     MODEL_DIR: z.string().min(1),

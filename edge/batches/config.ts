@@ -3,7 +3,8 @@ import { DEFAULT_MAX_QUEUED } from '../transport/admission.ts';
 
 const positiveInt = z.coerce.number().int().positive();
 
-const environmentSchema = z.object({
+/** Described in docs/settings.md. */
+export const environmentSchema = z.object({
   REDIS_URL: z.url({ protocol: /^rediss?$/ }),
   /**
    * Lines of one batch that are submitted and not answered: about twice the rows of the workers.

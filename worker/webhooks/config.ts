@@ -17,7 +17,8 @@ const retrySchema = z.string().transform((text, context) => {
   return seconds.map((each) => each * 1000);
 });
 
-const environmentSchema = z.object({
+/** Described in docs/settings.md. */
+export const environmentSchema = z.object({
   REDIS_URL: z.url({ protocol: /^rediss?$/ }),
   /** Seconds to wait after each failure; one attempt more than there are numbers. */
   WEBHOOK_RETRY_SECONDS: retrySchema.default(() => retrySchema.parse(DEFAULT_RETRY_SECONDS)),
