@@ -3,7 +3,9 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { jsonOf } from '../support/edge.ts';
 import { openTestRedis, type TestRedis } from '../support/redis.ts';
+import { expectToComeBackLater } from '../support/redis-outage.ts';
 
 const entry = fileURLToPath(new URL('../../edge/node.ts', import.meta.url));
 
@@ -38,6 +40,21 @@ describe('the edge as a process', () => {
 
     expect((await fetch(`${url}/healthz`)).status).toBe(200);
     expect((await fetch(`${url}/readyz`)).status).toBe(503); // no worker
+    child.kill('SIGTERM');
+    expect((await exited).status).toBe(0);
+  });
+
+  it('answers 503 while Redis is away, and serves when it is back', async () => {
+    const { child, ready, exited } = startEdge({ REDIS_URL: redis.url });
+    const url = `http://127.0.0.1:${await ready}`;
+    const readiness = async () => (await jsonOf(await fetch(`${url}/readyz`))).error.code;
+    expect(await readiness()).toBe('no_worker');
+
+    await redis.stop('SIGKILL');
+    await expectToComeBackLater(url);
+    await redis.start();
+    await expect.poll(readiness, { timeout: 20_000 }).toBe('no_worker');
+    expect((await fetch(`${url}/v1/models`)).status).toBe(200);
     child.kill('SIGTERM');
     expect((await exited).status).toBe(0);
   });

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { jsonOf } from '../support/edge.ts';
 import { openTestRedis, type TestRedis } from '../support/redis.ts';
+import { expectToComeBackLater } from '../support/redis-outage.ts';
 import { startWorkerdEdge } from '../support/workerd-edge.ts';
 
 const entry = fileURLToPath(new URL('../../infra/workerd.ts', import.meta.url));
@@ -78,6 +79,7 @@ describe('the edge in workerd, as a process', () => {
 
     await redis.stop('SIGKILL');
     await expect.poll(async () => (await models()).status, { timeout: 20_000 }).toBe(503);
+    await expectToComeBackLater(edge.url);
     await redis.start();
     await expect.poll(async () => (await models()).status, { timeout: 20_000 }).toBe(200);
 
