@@ -24,7 +24,7 @@ import { readJson } from '../body.ts';
 import { methodNotAllowed } from '../errors.ts';
 import { firstIdOf, isRetry } from '../idempotency.ts';
 import { toWebhook } from '../jobs/background.ts';
-import { findFile, toList } from './files.ts';
+import { cursorOf, findFile, toList } from './files.ts';
 
 export const batches = new Hono<AppEnv>();
 
@@ -48,7 +48,7 @@ const createFields = {
 const createSchema = z.object(createFields);
 
 const listSchema = z.object({
-  after: z.string().optional(),
+  after: cursorOf(isBatchId, 'a batch').optional(),
   limit: z.coerce.number().int().min(1).max(100).default(20),
 });
 

@@ -11,7 +11,7 @@ import { takeUpload } from '../upload.ts';
 export const files = new Hono<AppEnv>();
 
 const listSchema = z.object({
-  after: z.string().optional(),
+  after: cursorOf(isFileId, 'a file').optional(),
   limit: z.coerce.number().int().min(1).max(10_000).default(10_000),
   order: z.enum(['asc', 'desc']).default('desc'),
   purpose: z.string().optional(),
@@ -79,6 +79,14 @@ export async function findFile(
   if (file !== null && file.tenant === c.var.tenant) return file;
   const message = `the file ${JSON.stringify(id.slice(0, 80))} does not exist or is no longer kept`;
   throw new PlatformError('not_found', message, { param: 'id' });
+}
+
+/** What OpenAI's lists go on after: the id of one of theirs, which may be gone by now. */
+export function cursorOf(isId: (text: string) => boolean, what: string) {
+  return z.string().refine(isId, {
+    error: ({ input }) =>
+      `is ${JSON.stringify(String(input).slice(0, 80))}; it must be the id of ${what}`,
+  });
 }
 
 /** OpenAI's page of a list that was asked for with one item more than `limit`. */

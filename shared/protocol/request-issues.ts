@@ -49,8 +49,11 @@ function describeIssue(issue: Issue): string {
       const least = issue.inclusive === false ? 'it must be greater than' : 'the least is';
       return `${measure(issue.origin, issue.input)}; ${least} ${issue.minimum}`;
     }
-    case 'invalid_value':
-      return `is ${describe(issue.input)}; it must be one of ${issue.values.map(describe).join(', ')}`;
+    case 'invalid_value': {
+      const is = issue.input === undefined ? 'is missing' : `is ${describe(issue.input)}`;
+      const values = issue.values.map(describe).join(', ');
+      return `${is}; it must be ${issue.values.length > 1 ? 'one of ' : ''}${values}`;
+    }
     case 'invalid_key':
       return `${issue.issues[0]?.message ?? 'is not a known name'}`;
     default:

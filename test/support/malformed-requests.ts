@@ -133,7 +133,7 @@ export const chatCases: readonly Case[] = [
   [{ top_logprobs: 5 }, 'top_logprobs', 'it needs logprobs to be true'],
   [{ logprobs: true, top_logprobs: 21 }, 'top_logprobs', 'the limit is 20'],
   [{ prediction: { type: 'content' } }, 'prediction.content', 'is missing'],
-  [{ prediction: { type: 'x', content: '' } }, 'prediction.type', 'must be one of "content"'],
+  [{ prediction: { type: 'x', content: '' } }, 'prediction.type', 'it must be "content"'],
 ];
 
 /** Fields, of OpenAI's and of others', that ask for what is not done here. */

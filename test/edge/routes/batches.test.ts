@@ -41,6 +41,8 @@ describe('batches', () => {
     expect((await call(`/v1/batches/${id}/cancel`, 'bob', 'POST')).status).toBe(404);
     expect((await jsonOf(await call('/v1/batches', 'bob'))).data).toEqual([]);
     expect((await jsonOf(await call('/v1/batches'))).data).toMatchObject([{ id }]);
+    expect((await jsonOf(await call(`/v1/batches?after=${id}`))).data).toEqual([]);
+    expect((await jsonOf(await call('/v1/batches?after=first'))).error.param).toBe('after');
   });
 
   it('are cancelled once, and not when they have ended', async () => {

@@ -234,6 +234,12 @@ describe('files', () => {
     expect(idsOf(await list('purpose=batch_output'))).toEqual([]);
     expect(idsOf(await list('purpose=vision'))).toEqual([]);
     expect((await call('/v1/files?limit=0')).status).toBe(400);
+    const refused = await call('/v1/files?after=first');
+    expect(refused.status).toBe(400);
+    expect((await jsonOf(refused)).error).toMatchObject({
+      message: 'after is "first"; it must be the id of a file',
+      param: 'after',
+    });
   });
 
   it('belongs to its tenant, and is gone once deleted', async () => {

@@ -82,7 +82,7 @@ describe('POST /v1/jobs', () => {
 
   it.each([
     [{ endpoint: '/v1/embeddings' }, 'endpoint', /must be one of/],
-    [{ endpoint: undefined }, 'endpoint', /is undefined|is missing/],
+    [{ endpoint: undefined }, 'endpoint', /is missing; it must be one of/],
     [{ body: undefined }, 'body', /is missing/],
     [{ body: 'text' }, 'body', /must be an object/],
     [{ body: { ...body, prompt: [] } }, 'body.prompt', /body\.prompt is an empty array/],
