@@ -3,7 +3,12 @@ import { z } from 'zod';
 import { PlatformError } from '../../shared/errors.ts';
 import { ENDPOINT_PATH, type Job } from '../../shared/protocol/job.ts';
 import { parseFields } from '../../shared/protocol/request-issues.ts';
-import { JOB_ENDPOINTS, parseJobRequest, toBodyError } from '../../shared/protocol/request-job.ts';
+import {
+  JOB_ENDPOINTS,
+  parseJobRequest,
+  toBodyError,
+  toDeadlineError,
+} from '../../shared/protocol/request-job.ts';
 import { admit, setIgnoredHeader } from '../admit.ts';
 import type { AppEnv } from '../app.ts';
 import { readJson } from '../body.ts';
@@ -32,13 +37,15 @@ const listSchema = z.object({
 
 jobs.post('/', async (c) => {
   const body = await readJson(c.req.raw, c.var.options.maxBodyBytes);
-  const { request, ignored, envelope } = parseJobRequest(body);
+  const { request, ignored, envelope, deadlineParam } = parseJobRequest(body);
   setIgnoredHeader(c, ignored);
   const make = () =>
     admit(c, request).catch((error: unknown) => {
       throw toBodyError(error);
     });
-  return answerInBackground(c, { envelope, body, make });
+  return answerInBackground(c, { envelope, body, make }).catch((error: unknown) => {
+    throw toDeadlineError(error, deadlineParam);
+  });
 });
 
 jobs.get('/', async (c) => {

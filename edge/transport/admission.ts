@@ -42,7 +42,7 @@ export function refusalOf(
   const waitSeconds = numAhead / ratePerSecond;
   const leftSeconds = (deadlineMs - createdMs) / 1000;
   if (waitSeconds <= leftSeconds) return null;
-  const message = `about ${Math.ceil(waitSeconds)} s would pass before this request begins, and its timeout is ${leftSeconds} s`;
+  const message = `about ${Math.ceil(waitSeconds)} s would pass before this request begins; it may wait for ${leftSeconds} s`;
   return new PlatformError('deadline_exceeded', message, {
     param: 'timeout',
     ...retryIn(waitSeconds - leftSeconds),

@@ -38,6 +38,8 @@ export interface Envelope {
 
 export interface ParsedJob extends ParsedRequest<GenerationRequest> {
   readonly envelope: Envelope;
+  /** Where it says how long it is wanted, if it does. */
+  readonly deadlineParam: string;
 }
 
 /**
@@ -58,7 +60,12 @@ export function parseJobRequest(value: unknown): ParsedJob {
     timeoutSeconds: expiresIn ?? parsed.request.timeoutSeconds,
   };
   const ignoredInBody = parsed.ignored.map((name) => `body.${name}`);
-  return { request, ignored: [...ignored, ...ignoredInBody], envelope: { webhook, metadata } };
+  return {
+    request,
+    ignored: [...ignored, ...ignoredInBody],
+    envelope: { webhook, metadata },
+    deadlineParam: expiresIn === undefined ? 'body.timeout' : 'expires_in',
+  };
 }
 
 function parseBody({ endpoint, body, ...job }: z.infer<typeof jobSchema>) {
@@ -92,12 +99,19 @@ export function withinBody<Value>(check: () => Value): Value {
 
 export function toBodyError(error: unknown): unknown {
   if (!(error instanceof PlatformError) || error.param === null) return error;
-  const { code, message, retryAfterSeconds } = error;
-  const param = `body.${error.param}`;
+  const { message } = error;
   const isNamed = message.startsWith(error.param) && error.param !== '';
-  return new PlatformError(code, isNamed ? `body.${message}` : message, {
-    param,
-    cause: error,
-    ...(retryAfterSeconds === null ? {} : { retryAfterSeconds }),
-  });
+  return renamed(error, `body.${error.param}`, isNamed ? `body.${message}` : message);
+}
+
+/** @param param where the job says how long it is wanted */
+export function toDeadlineError(error: unknown, param: string): unknown {
+  const isOfDeadline = error instanceof PlatformError && error.code === 'deadline_exceeded';
+  return isOfDeadline ? renamed(error, param, error.message) : error;
+}
+
+function renamed(error: PlatformError, param: string, message: string): PlatformError {
+  const { code, retryAfterSeconds } = error;
+  const retry = retryAfterSeconds === null ? {} : { retryAfterSeconds };
+  return new PlatformError(code, message, { param, cause: error, ...retry });
 }

@@ -59,10 +59,24 @@ describe('admission', () => {
       error: {
         code: 'deadline_exceeded',
         param: 'timeout',
-        message: 'about 12 s would pass before this request begins, and its timeout is 9.5 s',
+        message: 'about 12 s would pass before this request begins; it may wait for 9.5 s',
       },
     });
     expect(transport.submitted).toHaveLength(3);
+  });
+
+  it.each([
+    ['expires_in', { expires_in: 9.5 }, {}],
+    ['body.timeout', {}, { timeout: 9.5 }],
+  ])('names %s where a job would pass it in the queue', async (param, fields, inBody) => {
+    const { post } = await openBusyEdge(3, 0.25);
+    const job = { endpoint: path, body: { ...body, ...inBody }, ...fields };
+
+    const response = await post('/v1/jobs', job);
+
+    expect(response.status).toBe(429);
+    expect(response.headers.get('retry-after')).toBe('3');
+    expect((await jsonOf(response)).error).toMatchObject({ code: 'deadline_exceeded', param });
   });
 
   it('takes a timeout that leaves time enough', async () => {
