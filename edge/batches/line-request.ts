@@ -64,6 +64,9 @@ function parseShape(text: string): z.infer<typeof lineSchema> {
   } catch {
     throw new LineError('invalid_json_line', 'this line is not valid JSON');
   }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new LineError('invalid_json_line', 'this line must be a JSON object');
+  }
   try {
     return parseFields(lineSchema, value);
   } catch (error) {
