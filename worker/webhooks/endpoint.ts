@@ -27,8 +27,15 @@ export interface Receiver {
   readonly url: string;
 }
 
-/** A delivery that has not been timed yet is taken for so long. */
-const GUESSED_DURATION_MS = 200;
+/**
+ * As long as none was timed; few milliseconds, for those that wait for a quick endpoint would come
+ * back late, and those of a slow one only once more.
+ */
+const GUESSED_DURATION_MS = 20;
+/** Deliveries whose mean duration is known, about. */
+const NUM_TIMED = 8;
+/** Of the time in which a place is likely to be left: rather a wait in vain than an empty place. */
+const HASTE = 0.8;
 const MAX_BUSY_MS = 60_000;
 
 /**
@@ -49,6 +56,7 @@ export class Endpoint {
   #openUntilMs: number | null = null;
   #isProbing = false;
   #meanDurationMs = GUESSED_DURATION_MS;
+  #numTimed = 0;
   #nextTurnMs = 0;
 
   constructor(options: EndpointOptions, now: () => number) {
@@ -76,7 +84,8 @@ export class Endpoint {
 
   #leave({ isAlive, durationMs }: Visit, isProbe: boolean): void {
     this.#numRunning -= 1;
-    this.#meanDurationMs += (durationMs - this.#meanDurationMs) / 8;
+    this.#numTimed = Math.min(this.#numTimed + 1, NUM_TIMED);
+    this.#meanDurationMs += (durationMs - this.#meanDurationMs) / this.#numTimed;
     if (isProbe) this.#isProbing = false;
     if (isAlive) {
       this.#numFailures = 0;
@@ -98,7 +107,7 @@ export class Endpoint {
   /** Those that wait come back one after the other, as fast as the endpoint takes them. */
   #wait(): Entry {
     const nowMs = this.#now();
-    const turnMs = this.#meanDurationMs / this.#options.maxConcurrent;
+    const turnMs = (HASTE * this.#meanDurationMs) / this.#options.maxConcurrent;
     this.#nextTurnMs = Math.min(Math.max(this.#nextTurnMs, nowMs) + turnMs, nowMs + MAX_BUSY_MS);
     return { type: 'busy', afterMs: Math.ceil(this.#nextTurnMs - nowMs) };
   }

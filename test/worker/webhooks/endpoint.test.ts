@@ -17,6 +17,10 @@ function entered(entry: Entry): (visit: Visit) => void {
   return entry.leave;
 }
 
+function waitsOf(endpoint: Endpoint): unknown[] {
+  return [1, 2, 3].map(() => endpoint.enter(MANY)).map((e) => 'afterMs' in e && e.afterMs);
+}
+
 function fail(enter: () => Entry, times: number): void {
   for (let i = 0; i < times; i += 1) entered(enter())(failed);
 }
@@ -39,8 +43,19 @@ describe('Endpoint', () => {
     const { endpoint } = open();
     endpoint.enter(MANY);
     endpoint.enter(MANY);
-    const waits = [1, 2, 3].map(() => endpoint.enter(MANY)).map((e) => 'afterMs' in e && e.afterMs);
-    expect(waits).toEqual([100, 200, 300]);
+    expect(waitsOf(endpoint)).toEqual([8, 16, 24]); // 20 / 2 places * 0.8
+  });
+
+  it('knows how long to wait from the first delivery that it timed', () => {
+    const { endpoint } = open();
+    entered(endpoint.enter(MANY))({ isAlive: true, durationMs: 500 });
+    endpoint.enter(MANY);
+    const leave = entered(endpoint.enter(MANY));
+    expect(waitsOf(endpoint)).toEqual([200, 400, 600]);
+
+    leave({ isAlive: true, durationMs: 1000 });
+    endpoint.enter(MANY);
+    expect(waitsOf(endpoint)).toEqual([900, 1200, 1500]); // behind them, at 750 each
   });
 
   it('opens after failures in a row, and not after as many with a success between', () => {
