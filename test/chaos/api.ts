@@ -21,7 +21,11 @@ export class ChaosApi {
     this.#options = options;
   }
 
-  /** Calls again and again until it is answered. @throws {Error} when patience ends, or for a 4xx */
+  /**
+   * Calls again and again until it is answered.
+   *
+   * @throws {Error} when patience ends, or for a 4xx
+   */
   async text(path: string, init: RequestInit = {}): Promise<string> {
     const { patienceMs } = this.#options;
     const deadlineMs = performance.now() + patienceMs;
