@@ -4,7 +4,7 @@ import { roomInChunk, type SinkWindow } from '../cache/columns.ts';
 import { KvCache } from '../cache/kv-cache.ts';
 import { NewColumns } from '../cache/new-columns.ts';
 import type { CacheRow } from '../cache/row.ts';
-import type { ModelRunner } from '../model/runner.ts';
+import { freeOutput, type ModelOutput, type ModelRunner } from '../model/runner.ts';
 import { TokenChooser } from '../sampling/choose.ts';
 import { probabilityOf } from '../sampling/logprobs.ts';
 import { buildBatches, type RowRead } from './batch.ts';
@@ -167,9 +167,11 @@ export class Drafter {
 
   async #read(reads: readonly DraftRead[]): Promise<void> {
     const { vocabSize, slidingWindow } = this.#runner.shape;
+    const outputs: ModelOutput[] = [];
     const appends: (() => void)[] = [];
     for (const { input, reads: batched } of buildBatches(reads, this.#cache, slidingWindow)) {
       const output = await this.#runner.run(input);
+      outputs.push(output);
       const { logits } = output;
       const columns = new NewColumns(this.#runner.shape, output, input.numNewTokens);
       for (const { read, row, firstLogits } of batched) {
@@ -183,6 +185,7 @@ export class Drafter {
       }
     }
     for (const append of appends) append();
+    outputs.forEach(freeOutput);
   }
 }
 

@@ -9,7 +9,7 @@ import { bytesPerToken, wholeBlocks } from '../cache/layout.ts';
 import { NewColumns, type NewTokens } from '../cache/new-columns.ts';
 import { PrefixCache, type PrefixCacheUsage } from '../cache/prefix-cache.ts';
 import type { CacheRow } from '../cache/row.ts';
-import type { ModelRunner } from '../model/runner.ts';
+import { freeOutput, type ModelOutput, type ModelRunner } from '../model/runner.ts';
 import { buildBatches, callLayout, type RowRead } from './batch.ts';
 import { Generation, type GenerationContext, type GenerationFault } from './generation.ts';
 import { faultOf } from './job-fault.ts';
@@ -173,10 +173,12 @@ export class Engine {
     const reads = this.#scheduler.schedule().map((chunk) => this.#toRead(chunk));
     const isDecode = reads.every(({ chunk }) => chunk.sequence.isDecoding);
     const batches = buildBatches(reads, this.#cache, this.#runner.shape.slidingWindow);
+    const outputs: ModelOutput[] = [];
     const results: (readonly [StepOutput, NewTokens])[] = [];
     for (const { input, reads } of batches) {
       const callStartMs = this.#context.now();
       const output = await this.#runner.run(input);
+      outputs.push(output);
       const { logits } = output;
       const { numRows, numNewTokens, frozenCapacity } = input;
       const columns = new NewColumns(this.#runner.shape, output, numNewTokens);
@@ -198,6 +200,7 @@ export class Engine {
     }
     // Only now, since appending may move rows, and later calls were laid out where they lay.
     for (const [output, newTokens] of results) this.#commit(output, newTokens);
+    outputs.forEach(freeOutput);
     if (!isDecode) return;
     const numTokens = results.reduce((sum, [{ newTokenIds }]) => sum + newTokenIds.length, 0);
     const ms = this.#context.now() - startMs;

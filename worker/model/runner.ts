@@ -59,6 +59,16 @@ export interface ModelOutput {
   readonly newValues: readonly Float32Array[];
 }
 
+/**
+ * Frees an output that nobody will read again. Left to the garbage collector, outputs of large
+ * steps make it go through the whole heap several times a second.
+ */
+export function freeOutput({ logits, newKeys, newValues }: ModelOutput): void {
+  for (const { buffer } of [logits, ...newKeys, ...newValues]) {
+    if (buffer instanceof ArrayBuffer) buffer.transfer(0); // detaches it
+  }
+}
+
 /** What the rest of the worker must know of a model. */
 export interface ModelShape {
   readonly numLayers: number;

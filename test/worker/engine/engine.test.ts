@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { toTenantId } from '../../../shared/ids.ts';
 import type { Job } from '../../../shared/protocol/job.ts';
+import type { ModelInput, ModelOutput } from '../../../worker/model/runner.ts';
 import { EngineDriver, engineJob, foldChoices, generate } from '../../support/engine-driver.ts';
 import { PLAIN_PARAMS } from '../../support/plain-sampling.ts';
 import { integerFrom, pickFrom, type Rng, seededRng } from '../../support/random.ts';
@@ -257,4 +258,22 @@ describe('Engine', () => {
     driver.engine.release(id);
     expect(driver.engine.takeUpdates()).toEqual([]);
   });
+});
+
+it('frees every output of the model when it has read it', async () => {
+  const outputs: ModelOutput[] = [];
+  class Recorded extends TinyModel {
+    override async run(input: ModelInput): Promise<ModelOutput> {
+      const output = await super.run(input);
+      outputs.push(output);
+      return output;
+    }
+  }
+  await alone(JOBS[0]![1], new Recorded());
+
+  const held = outputs.flatMap(({ logits, newKeys, newValues }) =>
+    [logits, ...newKeys, ...newValues].filter(({ buffer }) => buffer.byteLength > 0),
+  );
+  expect(outputs.length).toBeGreaterThan(60);
+  expect(held).toEqual([]);
 });
