@@ -3,17 +3,13 @@ import { parseArgs } from 'node:util';
 import { z } from 'zod';
 import type { WeightFormat } from '../../worker/model/builder.ts';
 import { INFLATED_DRAFT, INFLATED_TARGET, inflate } from '../support/inflate.ts';
-import {
-  type BenchOptions,
-  type BenchResult,
-  type Table,
-  type Target,
-  targetOf,
-} from './benchmark.ts';
+import type { BenchOptions, BenchResult, Table, Target } from './benchmark.ts';
+import { type Measured, neverSlower, oneRowAims } from './speculation/aims.ts';
 import { BenchPair } from './speculation/bench-pair.ts';
-import { callMs } from './speculation/call-times.ts';
+import { type Costs, measureCosts, toCostTable } from './speculation/costs.ts';
+import { measurePlainSpeed, toSpeedTable } from './speculation/plain-speed.ts';
 import { measureModes } from './speculation/rounds.ts';
-import { COLUMNS, type Costs, MAX_DRAFT, type Row } from './speculation/rows.ts';
+import { COLUMNS } from './speculation/rows.ts';
 import {
   allModes,
   beforeEdit,
@@ -24,11 +20,17 @@ import {
 } from './speculation/workloads.ts';
 
 const models = join(import.meta.dirname, '../../infra/models');
-/** Of a trace whose requests come and go, as parts of the longest. */
+/**
+ * Of a trace whose requests come and go, in turn: lengths as parts of the longest, and
+ * temperatures. With stories and random tokens by turns, any of these come with any.
+ */
 const LENGTHS = [1, 0.5, 0.75, 0.25, 1];
+const TEMPERATURES = [0, 1.3, 0.8];
 
 interface Pair {
   readonly label: string;
+  /** Whether the aims are for it. */
+  readonly isAimedAt: boolean;
   /**
    * Longest answers: those of a quick model are long, since passes of a tenth of a second tell only
    * noise.
@@ -57,10 +59,17 @@ export async function run(options: BenchOptions): Promise<BenchResult> {
   const tables: Table[] = [];
   const targets: Target[] = [];
   for (const pair of pairs) {
+    const { label, targetDir, isAimedAt } = pair;
+    const { cacheDir, numThreads } = options;
+    const target = { modelDir: targetDir, cacheDir, numThreads };
+    const speed = await measurePlainSpeed(target, numCallsOf(options));
+    tables.push(toSpeedTable(label, speed));
     for (const weightFormat of formats) {
-      const measured = await measurePair(pair, { weightFormat, rowCounts }, options);
-      tables.push(...measured.tables);
-      targets.push(...measured.targets);
+      const { costs, measured } = await measurePair(pair, { weightFormat, rowCounts }, options);
+      tables.push(toCostTable(measured.title, costs), ...tablesOf(measured));
+      targets.push(...neverSlower(measured));
+      if (!isAimedAt || !rowCounts.includes(1)) continue;
+      targets.push(...oneRowAims(measured, weightFormat, speed.fastest));
     }
   }
   return {
@@ -69,12 +78,17 @@ export async function run(options: BenchOptions): Promise<BenchResult> {
     targets,
     notes: [
       'greedy; the draft model in fp32; outputs of all modes are compared token for token',
-      'mixed texts: answers of all lengths up to the longest and of temperatures 0, 0.8 and 1.3, two a row; `off, again` is the noise',
+      'mixed texts: stories (at temperature 0 easy, at 0.8 and 1.3 hard) and random tokens by turns, answers of all lengths up to the longest, two a row; `off, again` is the noise',
       'edit: the answer before an edit, one token in 24 otherwise, is sent as its `prediction`; repetition: the same answer was given to the tenant before (the embedded models do not follow a wish to repeat or edit)',
-      'bound: (1 - a^(g+1)) / ((1 - a)(g c + v(g+1))), the greatest over draft lengths g, with a the accepted share of all drafted tokens that were compared, c from the runs of the draft model within the passes (twice as slow as one after the other: the target leaves it nothing in the caches), v measured; what was measured against it is decoding alone, without the step that reads the prompt',
+      'bound: (1 - a^(g+1)) / ((1 - a)(g c + v(g+1))), the greatest over draft lengths g, with a the accepted share of all drafted tokens that were compared, c from the runs of the draft model within the passes (twice as slow as one after the other: the target leaves it nothing in the caches), v from calls with as many rows, interleaved with those of one token; what was measured against it is decoding alone, without the step that reads the prompt',
       'no GPU was at hand: WebGPU was not measured',
     ],
   };
+}
+
+/** Of each kind, to know what it takes. */
+function numCallsOf({ isQuick }: BenchOptions): number {
+  return isQuick ? 3 : 15;
 }
 
 const formatSchema = z.custom<WeightFormat>((name) =>
@@ -84,6 +98,7 @@ const formatSchema = z.custom<WeightFormat>((name) =>
 function pairsOf({ isQuick, cacheDir }: BenchOptions, which: string): Pair[] {
   const embedded = {
     label: 'embedded pair, 3.5 M and 0.4 M parameters',
+    isAimedAt: false,
     maxTokens: 256,
     targetDir: join(models, 'stories-target'),
     draftDir: join(models, 'stories-draft'),
@@ -92,12 +107,14 @@ function pairsOf({ isQuick, cacheDir }: BenchOptions, which: string): Pair[] {
   const targetDir = inflate(embedded.targetDir, INFLATED_TARGET, cacheDir);
   const inflated = {
     label: 'inflated target of 110 M parameters, the draft model as it is',
+    isAimedAt: true,
     maxTokens: 64,
     targetDir,
     draftDir: embedded.draftDir,
   };
   const bothInflated = {
     label: 'both inflated, to 110 M and 16 M parameters',
+    isAimedAt: false,
     maxTokens: 64,
     targetDir,
     draftDir: inflate(embedded.draftDir, INFLATED_DRAFT, cacheDir),
@@ -116,7 +133,7 @@ async function measurePair(
   { label, targetDir, draftDir, maxTokens }: Pair,
   { weightFormat, rowCounts }: Settings,
   options: BenchOptions,
-): Promise<{ tables: Table[]; targets: Target[] }> {
+): Promise<{ costs: readonly Costs[]; measured: Measured }> {
   const { cacheDir, numThreads, isQuick } = options;
   await using pair = await BenchPair.open({
     targetDir,
@@ -126,108 +143,53 @@ async function measurePair(
     numThreads,
   });
   const maxLength = isQuick ? 24 : maxTokens;
+  const costs: Costs[] = [];
+  for (const numRows of rowCounts) {
+    costs.push(await measureCosts(pair, numRows, numCallsOf(options)));
+  }
   const plan = {
     rounds: isQuick ? 1 : (options.rounds ?? 5),
-    rowCounts,
+    costs,
     textsPerRow: 1,
     lengths: [maxLength],
     temperatures: [0],
     modesOf: allModes,
   };
-  const title = `${label}, ${weightFormat}`;
-  const costs = await measureCosts(pair, isQuick ? 3 : 15);
-  const story = await measureModes(pair, storyPrompts(pair), plan, costs);
-  const looking = { ...plan, rowCounts: [1], modesOf: lookupModes };
-  const edited = await measureModes(
-    pair,
-    storyPrompts(pair),
-    { ...looking, predict: beforeEdit },
-    costs,
-  );
-  const repeated = await measureModes(
-    pair,
-    storyPrompts(pair),
-    { ...looking, isAskedAgain: true },
-    costs,
-  );
-  const mixed = await measureModes(
-    pair,
-    mixedPrompts(pair),
-    {
-      ...plan,
-      textsPerRow: isQuick ? 1 : 2,
-      lengths: LENGTHS.map((part) => Math.round(part * maxLength)),
-      temperatures: [0, 1.3, 0, 0.8],
-      modesOf: guardedModes,
-    },
-    costs,
-  );
-  const costTable = {
-    title: `${title}: milliseconds of a call`,
-    columns: ['', ...costs.verify.map((_, i) => `${i + 1} new`)],
-    rows: [
-      ['target', ...costs.verify.map((ms) => ms.toFixed(2))],
-      ['v', ...costs.verify.map((ms) => (ms / costs.verify[0]!).toFixed(2))],
-      ['draft', costs.draftMs.toFixed(2)],
-    ],
+  const looking = {
+    ...plan,
+    costs: costs.filter(({ numRows }) => numRows === 1),
+    modesOf: lookupModes,
   };
-  const tables = [
-    costTable,
-    { title: `${title}: stories`, columns: COLUMNS, rows: story.map(({ cells }) => cells) },
-    { title: `${title}: edit`, columns: COLUMNS, rows: edited.map(({ cells }) => cells) },
-    { title: `${title}: repetition`, columns: COLUMNS, rows: repeated.map(({ cells }) => cells) },
-    {
-      title: `${title}: easy, hard and random texts mixed`,
+  const guarded = {
+    ...plan,
+    textsPerRow: isQuick ? 1 : 2,
+    lengths: LENGTHS.map((part) => Math.round(part * maxLength)),
+    temperatures: TEMPERATURES,
+    modesOf: guardedModes,
+  };
+  const prompts = storyPrompts(pair);
+  const measured = {
+    title: `${label}, ${weightFormat}`,
+    story: await measureModes(pair, prompts, plan),
+    edited: await measureModes(pair, prompts, { ...looking, predict: beforeEdit }),
+    repeated: await measureModes(pair, prompts, { ...looking, isAskedAgain: true }),
+    mixed: await measureModes(pair, mixedPrompts(pair), guarded),
+  };
+  return { costs, measured };
+}
+
+function tablesOf({ title, story, edited, repeated, mixed }: Measured): Table[] {
+  const kinds = {
+    stories: story,
+    edit: edited,
+    repetition: repeated,
+    'easy, hard and random texts mixed': mixed,
+  };
+  return Object.entries(kinds)
+    .filter(([, rows]) => rows.length > 0)
+    .map(([kind, rows]) => ({
+      title: `${title}: ${kind}`,
       columns: COLUMNS,
-      rows: mixed.map(({ cells }) => cells),
-    },
-  ];
-  return { tables, targets: targetsOf(title, weightFormat, { story, edited, repeated, mixed }) };
-}
-
-async function measureCosts(pair: BenchPair, numCalls: number): Promise<Costs> {
-  const verify: number[] = [];
-  for (let m = 1; m <= MAX_DRAFT + 1; m += 1) {
-    verify.push(await callMs(pair.target, { numRows: 1, numNewTokens: m }, numCalls));
-  }
-  return { verify, draftMs: await callMs(pair.draft, { numRows: 1, numNewTokens: 1 }, numCalls) };
-}
-
-function targetsOf(
-  title: string,
-  weightFormat: WeightFormat,
-  {
-    story,
-    edited,
-    repeated,
-    mixed,
-  }: Readonly<Record<'story' | 'edited' | 'repeated' | 'mixed', readonly Row[]>>,
-): Target[] {
-  const never = [
-    ...story
-      .filter(({ mode }) => mode === 'auto')
-      .map((row) => ({ ...row, mode: 'auto on stories' })),
-    ...mixed
-      .filter(({ mode }) => mode.startsWith('auto'))
-      .map((row) => ({ ...row, mode: `${row.mode} on mixed texts` })),
-  ].map(({ numRows, mode, speedUp }) =>
-    targetOf(`${title}: ${mode}, ${numRows} rows`, speedUp, '>=', 0.98),
-  );
-  if (!title.startsWith('inflated target')) return never;
-  const draft = story.find(({ mode, numRows }) => mode === 'draft' && numRows === 1);
-  const lookups = { edits: edited, repetition: repeated };
-  return [
-    ...never,
-    targetOf(
-      `${title}: draft, 1 row`,
-      draft?.speedUp ?? null,
-      '>=',
-      weightFormat === 'fp32' ? 2 : 1.5,
-    ),
-    ...Object.entries(lookups).map(([name, rows]) => {
-      const lookup = rows.find(({ mode }) => mode === 'lookup');
-      return targetOf(`${title}: lookup on ${name}, 1 row`, lookup?.speedUp ?? null, '>=', 2.5);
-    }),
-    targetOf(`${title}: measured/bound`, draft?.ofBound ?? null, '>=', 0.9),
-  ];
+      rows: rows.map(({ cells }) => cells),
+    }));
 }

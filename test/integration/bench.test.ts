@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
+import { oneRowAims } from '../bench/speculation/aims.ts';
 
 const main = join(import.meta.dirname, '../bench/main.ts');
 const run = promisify(execFile);
@@ -84,6 +85,40 @@ describe('npm run bench', () => {
     expect(met.filter((name) => / (int8|q8) /.test(name))).toHaveLength(4);
     for (const { value } of targets) expect(Math.abs(value ?? Infinity)).toBeLessThan(0.2);
   });
+
+  it('holds speculation against plain decoding, and drafts against what they might bring', async () => {
+    const formats = ['--option', 'formats=fp32,q4', '--option', 'rows=1,4'];
+    const { targets, tables } = await bench('speculation', '--quick', ...formats);
+
+    expect(tables[0]?.rows[0]?.map(Number).every((ms) => ms > 0)).toBe(true);
+    const costs = tables[1]?.rows.map(([numRows, name, ...cells]) => [numRows, name, cells.length]);
+    expect(costs).toEqual(
+      [1, 4].flatMap((numRows) => [
+        [numRows, 'target', 9],
+        [numRows, 'v', 9],
+        [numRows, 'draft', 1],
+      ]),
+    );
+    const stories = [...(tables[2]?.rows ?? []), ...(tables[7]?.rows ?? [])];
+    const drafting = stories.filter(([, mode]) => mode === 'draft');
+    expect(drafting.map(([numRows]) => numRows)).toEqual([1, 4, 1, 4]);
+    expect(drafting.filter((cells) => Number(cells.at(-2)) >= 1).length).toBeGreaterThan(1);
+    // For each format: stories, mixed texts, and these with a useless draft model.
+    expect(targets.map(({ aim }) => aim)).toEqual(Array(2 * 2 * 3).fill('>= 0.98'));
+  });
+
+  it.each([
+    { weightFormat: 'fp32', fastest: 'int8', aims: ['>= 2', '>= 2.5', '>= 2.5', '>= 0.9'] },
+    { weightFormat: 'int8', fastest: 'int8', aims: ['>= 1.5', '>= 2.5', '>= 2.5', '>= 0.9'] },
+    { weightFormat: 'q8', fastest: 'int8', aims: ['>= 2.5', '>= 2.5', '>= 0.9'] },
+  ] as const)(
+    'wants drafts in $weightFormat to be so much faster where $fastest is fastest without',
+    ({ weightFormat, fastest, aims }) => {
+      const measured = { title: 'pair', story: [], edited: [], repeated: [], mixed: [] };
+      const targets = oneRowAims(measured, weightFormat, fastest);
+      expect(targets.map(({ aim }) => aim)).toEqual(aims);
+    },
+  );
 
   it('times the first token of a known prompt, an unknown one and one known to others', async () => {
     const { targets, tables } = await bench('prefix', '--quick');

@@ -1,50 +1,34 @@
-import { type LayerCache, MASKED, type ModelRunner } from '../../../worker/model/runner.ts';
-import { median } from '../statistics.ts';
+import type { ModelRunner } from '../../../worker/model/runner.ts';
+import { type CallSize, createSampleCall } from '../../../worker/model/sample-call.ts';
 
-const FROZEN = 256;
-const TAIL = 72;
+/** Positions that the rows of a call have behind them. */
+const NUM_FROZEN = 256;
+
+export interface TimedCall extends CallSize {
+  readonly runner: ModelRunner;
+}
 
 /**
- * Milliseconds of a call with a past of about 256 positions: what verifying costs, by rows and new
- * tokens, without anything around it. Median of `numCalls`, after a warm-up.
+ * Milliseconds of calls, without anything around them: round by round, each once, so that a noisy
+ * machine is noisy for all of them.
+ *
+ * @returns [calls.length] of [numRounds]
  */
-export async function callMs(
-  runner: ModelRunner,
-  shape: { readonly numRows: number; readonly numNewTokens: number },
-  numCalls: number,
-): Promise<number> {
-  const { numRows, numNewTokens } = shape;
-  const { numLayers, numKvHeads, headDim } = runner.shape;
-  const columns = (count: number) =>
-    Float32Array.from({ length: numRows * numKvHeads * count * headDim }, (_, i) => Math.sin(i));
-  const layers: LayerCache[] = Array.from({ length: numLayers }, () => ({
-    frozenKeys: columns(FROZEN),
-    frozenValues: columns(FROZEN),
-    tailKeys: columns(TAIL),
-    tailValues: columns(TAIL),
+export async function callTimes(
+  calls: readonly TimedCall[],
+  numRounds: number,
+): Promise<readonly (readonly number[])[]> {
+  const timed = calls.map(({ runner, ...size }) => ({
+    runner,
+    input: createSampleCall(runner.shape, size, { numFrozen: NUM_FROZEN }),
+    times: [] as number[],
   }));
-  const numTokens = numRows * numNewTokens;
-  const mask = new Float32Array(numTokens * (FROZEN + TAIL)).fill(MASKED);
-  for (let i = 0; i < numTokens; i += 1)
-    mask.fill(0, i * (FROZEN + TAIL), i * (FROZEN + TAIL) + FROZEN + 8);
-  const input = {
-    numRows,
-    numNewTokens,
-    frozenCapacity: FROZEN,
-    tailCapacity: TAIL,
-    tokenIds: Int32Array.from({ length: numTokens }, (_, i) => i % 100),
-    positions: Int32Array.from({ length: numTokens }, (_, i) => FROZEN + (i % numNewTokens)),
-    writeIndices: new Int32Array(numRows),
-    mask,
-    layers,
-    sinks: null,
-    logitIndices: Int32Array.from({ length: numTokens }, (_, i) => i),
-  };
-  const times: number[] = [];
-  for (let call = -2; call < numCalls; call += 1) {
-    const startMs = performance.now();
-    await runner.run(input);
-    if (call >= 0) times.push(performance.now() - startMs);
+  for (let round = -1; round < numRounds; round += 1) {
+    for (const { runner, input, times } of timed) {
+      const startMs = performance.now();
+      await runner.run(input);
+      if (round >= 0) times.push(performance.now() - startMs); // the first are slow
+    }
   }
-  return median(times);
+  return timed.map(({ times }) => times);
 }

@@ -1,6 +1,7 @@
 import { type Rng, seededRng } from '../../support/random.ts';
 import type { BenchPair, Mode, Pass, PassTime } from './bench-pair.ts';
-import { type Costs, type Row, toRow } from './rows.ts';
+import type { Costs } from './costs.ts';
+import { type Row, toRow } from './rows.ts';
 import { textAt } from './workloads.ts';
 
 /** Texts of a pass at least: they differ much in how well they are drafted. */
@@ -9,7 +10,8 @@ const MIN_TEXTS = 3;
 /** One kind of text, and how it is asked for. */
 export interface Plan {
   readonly rounds: number;
-  readonly rowCounts: readonly number[];
+  /** By rows. */
+  readonly costs: readonly Costs[];
   /** Texts of a pass for each row. */
   readonly textsPerRow: number;
   /** Of the texts, in turn. */
@@ -27,10 +29,10 @@ export async function measureModes(
   pair: BenchPair,
   prompts: readonly (readonly number[])[],
   plan: Plan,
-  costs: Costs,
 ): Promise<Row[]> {
   const rows: Row[] = [];
-  for (const numRows of plan.rowCounts) {
+  for (const costs of plan.costs) {
+    const { numRows } = costs;
     const modes = plan.modesOf(pair, numRows);
     const rng = seededRng(numRows);
     const passes = new Map<Mode, Pass[]>(modes.map((mode) => [mode, []]));
@@ -46,7 +48,7 @@ export async function measureModes(
       for (const [mode, pass] of passByMode) passes.get(mode)!.push(pass);
     }
     const plain = meanOf(modes.filter(isPlain).map((mode) => passes.get(mode)!));
-    for (const [mode, all] of passes) rows.push(toRow(numRows, mode.name, all, plain, costs));
+    for (const [mode, all] of passes) rows.push(toRow(mode.name, all, plain, costs));
   }
   return rows;
 }

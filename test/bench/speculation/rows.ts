@@ -1,7 +1,6 @@
 import { median } from '../statistics.ts';
 import type { Pass, PassTime } from './bench-pair.ts';
-
-export const MAX_DRAFT = 8;
+import { boundOf, type Costs, MAX_DRAFT } from './costs.ts';
 
 /** Of a table of rows. */
 export const COLUMNS = [
@@ -17,12 +16,6 @@ export const COLUMNS = [
   'measured/bound',
 ];
 
-export interface Costs {
-  /** [m - 1] milliseconds of a call with m new tokens in one row. */
-  readonly verify: readonly number[];
-  readonly draftMs: number;
-}
-
 /** One mode at one number of rows. */
 export interface Row {
   readonly numRows: number;
@@ -34,12 +27,12 @@ export interface Row {
 
 /** @param plain what plain decoding took in the same rounds */
 export function toRow(
-  numRows: number,
   mode: string,
   passes: readonly Pass[],
   plain: readonly PassTime[],
   costs: Costs,
 ): Row {
+  const { numRows } = costs;
   const rate = median(passes.map(({ numTokens, ms }) => (numTokens / ms) * 1000));
   const speedUp = median(passes.map(({ ms }, i) => plain[i]!.ms / ms));
   const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
@@ -49,10 +42,10 @@ export function toRow(
   );
   const numAccepted = sum(accepted);
   const agreement = numAccepted / (numAccepted + sum(passes.map((pass) => pass.numRejected)));
-  const isBounded = numRows === 1 && mode === 'draft' && numDrafts > 0;
+  const isBounded = mode === 'draft' && numDrafts > 0;
   const draftMs = sum(passes.map((pass) => pass.draftMs));
   const runMs = draftMs / sum(passes.map((pass) => pass.numDraftRuns));
-  const bound = isBounded ? boundOf(agreement, { ...costs, draftMs: runMs }) : null;
+  const bound = isBounded ? boundOf(agreement, runMs, costs) : null;
   const decodeSpeedUp = median(passes.map(({ decodeMs }, i) => plain[i]!.decodeMs / decodeMs));
   const ofBound = bound === null ? null : decodeSpeedUp / bound;
   const shares = accepted
@@ -73,15 +66,4 @@ export function toRow(
     fixed(ofBound),
   ];
   return { numRows, mode, speedUp, ofBound, cells };
-}
-
-/** The best that drafting could do at acceptance `a`, over all draft lengths. */
-function boundOf(a: number, { verify, draftMs }: Costs): number {
-  let best = 1;
-  for (let g = 1; g <= MAX_DRAFT; g += 1) {
-    const cost = (g * draftMs) / verify[0]! + verify[g]! / verify[0]!;
-    const tokens = a === 1 ? g + 1 : (1 - a ** (g + 1)) / (1 - a);
-    best = Math.max(best, tokens / cost);
-  }
-  return best;
 }
