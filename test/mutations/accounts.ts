@@ -45,6 +45,17 @@ export const ACCOUNTS: readonly Mutant[] = [
     tests: REST_TESTS,
   },
   {
+    name: 'a step with side tokens is taken for a plain one',
+    patches: [
+      {
+        file: 'worker/engine/speculator.ts',
+        search: 'this.#isDrafted = true;\n    this.#drafteeBySequence.get(sequence)?.takeSide',
+        replace: 'this.#drafteeBySequence.get(sequence)?.takeSide',
+      },
+    ],
+    tests: COSTS_TESTS,
+  },
+  {
     name: 'drafts that never paid are made beside prompts',
     patches: [rest(' || (isMixed && credit < EARNED_CREDIT)', '')],
     tests: REST_TESTS,

@@ -134,14 +134,17 @@ export class Controller implements DraftPolicy {
     });
   }
 
-  /** Tells the threshold what a further token costs, and what an accepted one is worth. */
+  /**
+   * Tells the threshold what a further token of one draft costs, and what an accepted one is worth.
+   * Of many drafts each is charged a part: to end it spares little, as it waits for those that go
+   * on. Which part was tried (decision 0014): over the square of the rows it gave more tokens for
+   * its time than over the rows, or whole.
+   */
   #price(costs: StepCosts, rate: number): void {
     const { numRows, drafter, maxLength, plainMs } = costs;
     if (drafter === null) return;
     const verifyMs = Math.max(0, costs.uniformMs(maxLength) - plainMs) / maxLength;
     this.#threshold.price({
-      // Of one draft among many, since the others go on without it and it waits for them: by the
-      // square, the threshold is better than none for one row, and never worse for many.
       costMs: (costs.runMs(numRows) + verifyMs) / numRows ** 2,
       gainMs: 1 / rate,
       acceptance: this.#acceptance.expectedAccepted(ANY_DRAFT, 1, null)[1]!,
