@@ -17,7 +17,13 @@ import { toOpenedModel } from '../../worker/thread/opened-model.ts';
 import prompts from '../fixtures/prompts.json' with { type: 'json' };
 import type { BenchOptions, BenchResult } from './benchmark.ts';
 import { drawChart } from './endless/chart.ts';
-import { Measurement, type MeasureOptions, type Stretch } from './endless/measure.ts';
+import { measureLeaning } from './endless/leaning.ts';
+import {
+  Measurement,
+  type MeasureOptions,
+  PAST_CONTEXTS,
+  type Stretch,
+} from './endless/measure.ts';
 import { summarize } from './endless/summary.ts';
 
 const modelDir = join(import.meta.dirname, '../../infra/models/stories-target');
@@ -51,12 +57,16 @@ export async function run(options: BenchOptions): Promise<BenchResult> {
     await measure({ ...options, numTokens, sizes, logPath: setting('log') ?? null }, measured);
   }
   if (!options.isQuick) writeFileSync(chartPath, chartOf(measured.stretches));
+  const { tables, targets } = summarize(measured.stretches);
+  const leaning = await measureLeaning(options.cacheDir, options.isQuick ? 1000 : 100_000);
   return {
     models: ['the embedded target, 3.5 M parameters, cache of 512 tokens'],
-    ...summarize(measured.stretches),
+    tables: [...tables, leaning.table],
+    targets: [...targets, ...leaning.targets],
     notes: [
       ...measured.notes,
       'contexts are begun anew every eight windows, as they are served; the window alone never is',
+      `dense past the limit keeps all in view, the first ${PAST_CONTEXTS} contexts of a stretch, and counts what comes after one`,
       'perplexities on texts that the model was not made for are high; what counts is how they compare',
     ],
   };
@@ -155,10 +165,13 @@ const stretchSchema = z.object({
   sinks: z.number(),
   windowOnly: z.number().nullable(),
   stepMs: z.number(),
+  spread: z.object({ mean: z.number(), p99: z.number(), max: z.number() }).nullable(),
   rssBytes: z.number(),
+  maxRssBytes: z.number(),
   compared: z
     .object({
       dense: z.number(),
+      densePast: z.number(),
       recomputed: z.number(),
       sinksOfRecomputed: z.number(),
       recomputedMs: z.number(),
@@ -178,6 +191,7 @@ function chartOf(stretches: readonly Stretch[]): string {
     'sinks and window': { color: '#2471a3', of: ({ sinks }) => sinks },
     'recomputed (sampled)': { color: '#27ae60', of: ({ compared }) => compared?.recomputed },
     'within the limit': { color: '#7f8c8d', of: ({ compared }) => compared?.dense },
+    'past the limit': { color: '#d68910', of: ({ compared }) => compared?.densePast },
   };
   const title = 'Perplexity per 10,000 tokens, cache of 512';
   return drawChart(

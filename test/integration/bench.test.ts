@@ -137,7 +137,14 @@ describe('npm run bench', () => {
       targets.find((target) => target.name.startsWith(name))?.value;
     expect(Math.abs(measured('perplexity of sinks above recomputation') ?? 9)).toBeLessThan(0.2);
     expect(measured('times as fast as recomputation')).toBeGreaterThan(5);
-    expect(tables[1]?.rows).toHaveLength(3);
+    const [mean, p50, p99, worst, max] = tables[1]?.rows[0]?.map(Number) ?? [];
+    expect(mean).toBeGreaterThan(0);
+    expect([p50, p99, worst]).toEqual([p50, p99, worst].toSorted((a, b) => a! - b!));
+    expect(max).toBeGreaterThanOrEqual(Math.max(worst!, mean!));
+    expect(tables[2]?.rows).toHaveLength(3);
+    for (const row of tables[2]?.rows ?? []) expect(row).not.toContain(null);
+    expect(measured('leaning model, window alone')).toBeGreaterThan(10);
+    expect(measured('leaning model, sinks')).toBeCloseTo(1, 2);
   });
 
   it('names what there is when asked for something else', async () => {

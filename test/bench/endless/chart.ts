@@ -45,7 +45,7 @@ export function drawChart(
     return `<polyline points="${points.join(' ')}" fill="none" stroke="${color}" stroke-width="1.5"/>`;
   });
   const legend = curves.map(({ name, color }, i) => {
-    const at = LEFT + i * 190;
+    const at = LEFT + i * 158;
     return (
       `<line x1="${at}" x2="${at + 22}" y1="34" y2="34" stroke="${color}" stroke-width="3"/>` +
       `<text x="${at + 28}" y="34" dominant-baseline="middle">${name}</text>`

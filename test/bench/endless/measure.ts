@@ -2,7 +2,8 @@ import type { TokenId } from '../../../shared/ids.ts';
 import type { SinkPolicy } from '../../../shared/protocol/endless.ts';
 import type { ModelRunner } from '../../../worker/model/runner.ts';
 import { EndlessReader, TextReader } from '../../support/text-reader.ts';
-import { median } from '../statistics.ts';
+import { median, quantile, sum } from '../statistics.ts';
+import { lossOf } from './loss.ts';
 
 /** What was measured on a stretch of the text. Losses are means of negative log-probabilities. */
 export interface Stretch {
@@ -13,14 +14,27 @@ export interface Stretch {
   readonly windowOnly: number | null;
   /** Median, of single tokens. */
   readonly stepMs: number;
+  /** Of the same tokens, those included with which a context is begun anew; `null` of none. */
+  readonly spread: Spread | null;
+  /** Median, and the greatest. */
   readonly rssBytes: number;
+  readonly maxRssBytes: number;
   /** `null` for a stretch that is not compared. */
   readonly compared: Comparison | null;
+}
+
+/** Milliseconds per token. */
+export interface Spread {
+  readonly mean: number;
+  readonly p99: number;
+  readonly max: number;
 }
 
 /** What a stretch is like where its texts are begun anew. */
 export interface Comparison {
   readonly dense: number;
+  /** Of the begin of the stretch, all that was read in view: tokens beyond the trained length. */
+  readonly densePast: number;
   /** Of the same tokens, some of the stretch. */
   readonly recomputed: number;
   readonly sinksOfRecomputed: number;
@@ -43,6 +57,8 @@ export interface MeasureOptions {
 }
 
 const CHUNK = 64;
+/** Trained lengths that are read with all in view. */
+export const PAST_CONTEXTS = 8;
 
 /**
  * Reads a text in all the ways there are, stretch by stretch, holding no more of what it says than
@@ -85,19 +101,20 @@ export class Measurement {
   async next(): Promise<Stretch> {
     const start = this.#position;
     const end = start + this.#options.stretchTokens;
-    const { loss: sinks, stepMs, rssBytes } = await this.#readSinks(start, end);
+    const { loss: sinks, ...steps } = await this.#readSinks(start, end);
     const isWindow = end <= this.#options.numWindowOnly + this.#options.policy.sinkTokens;
     const windowOnly = isWindow ? await this.#readWindow(start, end) : null;
     const isCompared = this.#numStretches % this.#options.comparedEvery === 0;
     const compared = isCompared ? await this.#compare(start, end) : null;
     this.#position = end;
     this.#numStretches += 1;
-    return { numTokens: end, sinks, windowOnly, stepMs, rssBytes, compared };
+    return { numTokens: end, sinks, windowOnly, ...steps, compared };
   }
 
   async #compare(start: number, end: number): Promise<Comparison> {
     const dense = await this.#readDense(start, end);
-    return { dense, ...(await this.#recompute(start, end)) };
+    const densePast = await this.#readPast(start, end);
+    return { dense, densePast, ...(await this.#recompute(start, end)) };
   }
 
   async #readSinks(start: number, end: number) {
@@ -121,7 +138,9 @@ export class Measurement {
     return {
       loss: loss / (end - start),
       stepMs: times.length > 0 ? median(times) : 0,
+      spread: spreadOf(times),
       rssBytes: median(sizes),
+      maxRssBytes: Math.max(...sizes),
     };
   }
 
@@ -151,6 +170,22 @@ export class Measurement {
       numTokens += logits.length - 1;
     }
     return loss / numTokens;
+  }
+
+  /** With nothing forgotten, as no server would: what the model makes of positions it never saw. */
+  async #readPast(start: number, end: number): Promise<number> {
+    const context = this.#runner.shape.maxSequenceTokens;
+    const length = Math.min(PAST_CONTEXTS * context, end - start);
+    this.#dense.clear();
+    let loss = 0;
+    for (let at = 0; at < length; at += CHUNK) {
+      const tokens = this.#tokens(start + at, start + Math.min(at + CHUNK, length));
+      const logits = await this.#dense.read(tokens);
+      for (const [i, row] of logits.entries()) {
+        if (at + i >= context) loss += this.#lossOf(row, start + at + i + 1);
+      }
+    }
+    return loss / (length - context);
   }
 
   /** As many tokens as the cache has columns, all of them read for each prediction. */
@@ -184,10 +219,12 @@ export class Measurement {
   }
 
   #lossOf(logits: Float32Array, at: number): number {
-    let greatest = -Infinity;
-    for (const logit of logits) greatest = Math.max(greatest, logit);
-    let total = 0;
-    for (const logit of logits) total += Math.exp(logit - greatest);
-    return Math.log(total) + greatest - logits[this.#text[at]!]!;
+    return lossOf(logits, this.#text[at]!);
   }
+}
+
+function spreadOf(times: readonly number[]): Spread | null {
+  if (times.length === 0) return null;
+  const max = times.reduce((most, ms) => Math.max(most, ms), 0);
+  return { mean: sum(times) / times.length, p99: quantile(times, 0.99), max };
 }
