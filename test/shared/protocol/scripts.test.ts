@@ -42,6 +42,16 @@ describe('Lua scripts', () => {
     expect(new Set(names).size).toBe(names.length);
   });
 
+  it('are all told of where a request goes from state to state', async () => {
+    const page = readFileSync('docs/request.md', 'utf8');
+    const rows = [...page.matchAll(/^\|[^|]+\| `(\w+)` \|/gm)].map(([, name]) => name);
+    const transitions = Object.values(await import('../../../shared/protocol/scripts.ts'))
+      .map((value) => scriptSchema.safeParse(value).data?.name)
+      .filter((name) => name !== undefined);
+    expect(transitions).toHaveLength(8);
+    expect(new Set(rows)).toEqual(new Set([...transitions, 'forget']));
+  });
+
   it('are in no other room', () => {
     expect(sourcesOf('{edge,worker}/**/*.ts')).not.toContain('redis.call(');
   });
