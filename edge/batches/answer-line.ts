@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PlatformError } from '../../shared/errors.ts';
 import { collect } from '../../shared/openai/collect.ts';
+import { statusOf, toErrorBody } from '../../shared/openai/error-body.ts';
 import type { Batch } from '../../shared/protocol/batch.ts';
 import type { LoggedEvent, RequestEvent } from '../../shared/protocol/event.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import type { ModelCatalog } from '../catalog.ts';
-import { statusOf, toErrorBody } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { newJob } from '../new-job.ts';
 import type { Transport } from '../transport/transport.ts';

@@ -1,11 +1,11 @@
 import type { Context } from 'hono';
 import { PlatformError } from '../../shared/errors.ts';
 import { isRequestId } from '../../shared/ids.ts';
+import { toErrorBody } from '../../shared/openai/error-body.ts';
 import { type Outcome, toOutcome } from '../../shared/openai/outcome.ts';
 import type { EventId } from '../../shared/protocol/event.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import type { AppEnv } from '../app.ts';
-import { toErrorBody } from '../errors.ts';
 import type { RequestState } from '../transport/transport.ts';
 import { toJobObject, toPlaceObject } from './job-object.ts';
 

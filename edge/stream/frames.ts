@@ -2,6 +2,7 @@ import type { CharacterCount } from '../../shared/characters.ts';
 import { PlatformError } from '../../shared/errors.ts';
 import { createChunkEncoder } from '../../shared/openai/chunks.ts';
 import { toErrorOptions } from '../../shared/openai/collect.ts';
+import { toErrorBody } from '../../shared/openai/error-body.ts';
 import {
   type ErrorEvent,
   type EventId,
@@ -13,7 +14,6 @@ import {
   type LoggedEvent,
 } from '../../shared/protocol/event.ts';
 import type { Job } from '../../shared/protocol/job.ts';
-import { toErrorBody } from '../errors.ts';
 
 /** A line that means nothing, so that nobody in between takes the silence for an end. */
 export const HEARTBEAT = ': heartbeat\n\n';

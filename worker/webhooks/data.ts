@@ -1,4 +1,5 @@
 import { PlatformError } from '../../shared/errors.ts';
+import { toErrorBody } from '../../shared/openai/error-body.ts';
 import { toOutcome } from '../../shared/openai/outcome.ts';
 import { ENDPOINT_PATH, type Job } from '../../shared/protocol/job.ts';
 import type { Keys } from '../../shared/protocol/keys.ts';
@@ -26,13 +27,9 @@ export async function fullDataOf(
 ): Promise<Record<string, unknown>> {
   try {
     const { error, ...outcome } = await toOutcome(readLog(client, keys, job.id), job);
-    return { ...outcome, error: error && toErrorData(error) };
+    return { ...outcome, error: error && toErrorBody(error).error };
   } catch (error) {
     if (!(error instanceof PlatformError)) throw error;
-    return { usage: null, result: null, error: toErrorData(error) };
+    return { usage: null, result: null, error: toErrorBody(error).error };
   }
-}
-
-function toErrorData({ code, message, param }: PlatformError) {
-  return { code, message, param };
 }
