@@ -25,14 +25,14 @@ export class Outbox {
     this.#send = send;
   }
 
-  /** Takes news in, and sends what is due. */
+  /** Takes news in, and sends what is due: all, or only what nothing should wait for. */
   add(updates: readonly Update[], nowMs: number): void {
-    let isUrgent = false;
+    const urgent: RequestId[] = [];
     for (const { id, events } of updates) {
       const waiting = this.#waitingById.get(id) ?? [];
       mergeEvents(waiting, events);
       this.#waitingById.set(id, waiting);
-      isUrgent ||= !this.#begun.has(id) || events.some(isLast);
+      if (!this.#begun.has(id) || events.some(isLast)) urgent.push(id);
       this.#begun.add(id);
     }
     const numStreams = this.#begun.size;
@@ -40,15 +40,25 @@ export class Outbox {
       MAX_INTERVAL_MS,
       Math.max(MIN_INTERVAL_MS, numStreams * INTERVAL_MS_PER_STREAM),
     );
-    if (isUrgent || nowMs - this.#sentMs >= intervalMs) this.flush(nowMs);
+    if (nowMs - this.#sentMs >= intervalMs) this.flush(nowMs);
+    else this.#tell(urgent);
   }
 
   flush(nowMs: number): void {
     if (this.#waitingById.size === 0) return;
-    const updates = Array.from(this.#waitingById, ([id, events]) => ({ id, events }));
-    this.#waitingById.clear();
-    for (const { id, events } of updates) if (events.some(isLast)) this.#begun.delete(id);
     this.#sentMs = nowMs;
+    this.#tell([...this.#waitingById.keys()]);
+  }
+
+  #tell(ids: readonly RequestId[]): void {
+    if (ids.length === 0) return;
+    const updates: Update[] = [];
+    for (const id of ids) {
+      const events = this.#waitingById.get(id) ?? [];
+      this.#waitingById.delete(id);
+      if (events.some(isLast)) this.#begun.delete(id);
+      updates.push({ id, events });
+    }
     this.#send(updates);
   }
 
