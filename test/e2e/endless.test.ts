@@ -104,7 +104,7 @@ describe('a request without a limit', () => {
 
     await stream.readUntil(() => textOf(stream.frames).length > 12 * numKept);
     await vi.waitFor(
-      async () => expect((await firstFrameAfter(id, null)).data.error).toBeDefined(),
+      async () => expect((await firstFrameAfter(id, begin!.id)).data.error).toBeDefined(),
       { timeout: 20_000, interval: 300 },
     );
     for (const eventId of [null, begin!.id]) {
