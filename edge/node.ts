@@ -48,6 +48,7 @@ async function openBoard(redisUrl: string, transport: RedisTransport, options: B
 
 try {
   await main();
+  process.exit(0); // a connection that is still being looked for would keep it
 } catch (error) {
   console.error(error instanceof Error ? `edge: ${error.message}` : error);
   process.exit(1);

@@ -131,3 +131,4 @@ function sum(numbers: readonly number[]): number {
 }
 
 await main();
+process.exit(); // Node itself may wait for ever for a handle of a connection that was cut
