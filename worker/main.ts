@@ -94,7 +94,11 @@ function listenForSignals(graceMs: number): { readonly beginServing: () => Abort
   };
 }
 
-function runContextOf(parts: Parts, patient: PatientRedis, engine: EngineClient): RunContext {
+function runContextOf(
+  parts: Parts,
+  patient: PatientRedis,
+  engine: EngineClient,
+): Omit<RunContext, 'lastTries'> {
   const { config, workerId, keys, redis, metrics, log } = parts;
   const { retentionMs } = config;
   return {
@@ -105,17 +109,20 @@ function runContextOf(parts: Parts, patient: PatientRedis, engine: EngineClient)
     log,
     workerId,
     maxClaims: MAX_CLAIMS,
-    lastTries: new LastTries(),
     logLimits: config.logLimits,
     orphanMs: config.orphanMs,
   };
 }
 
 /**
- * One for each class of jobs. Each takes as many as there are rows, so that batch jobs never keep
- * an interactive one from being taken.
+ * One for each class of jobs. Each takes as many as there are rows, and tries its own suspects, so
+ * that batch jobs never keep an interactive one from being taken.
  */
-function openConsumers({ config, redis }: Parts, context: RunContext, card: ModelCard): Consumer[] {
+function openConsumers(
+  { config, redis }: Parts,
+  context: Omit<RunContext, 'lastTries'>,
+  card: ModelCard,
+): Consumer[] {
   return JOB_CLASSES.map((each) => {
     const options = {
       queue: { model: card.name, fingerprint: card.fingerprint, class: each },
@@ -125,7 +132,7 @@ function openConsumers({ config, redis }: Parts, context: RunContext, card: Mode
       graceMs: config.graceMs,
       quantumTokens: config.limits.quantumTokens,
     };
-    return new Consumer(options, context);
+    return new Consumer(options, { ...context, lastTries: new LastTries() });
   });
 }
 

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { encodeJob, type Job } from '../../shared/protocol/job.ts';
 import { Keys } from '../../shared/protocol/keys.ts';
 import { LastTries } from '../../worker/queue/last-tries.ts';
@@ -124,5 +124,25 @@ describe('a request that came back to the worker', () => {
 
     expect(await over).toBe('over');
     expect(generator.starts).toEqual([]);
+  });
+});
+
+describe('a request whose lock is lost', () => {
+  it('waits no longer for its last try, and claims nothing', async () => {
+    const { job, run, over, generator } = await beginSuspect();
+    run.leaveLine();
+
+    expect(await over).toBe('over');
+    expect(generator.starts).toEqual([]);
+    expect(await redis.client.llen(keys.request(job.id).claims)).toBe(2);
+  });
+
+  it('goes on where it has begun, until another worker claims it', async () => {
+    const { run, generator, at } = await begin();
+    at('request_claimed', () => run.leaveLine());
+    const over = run.run();
+    await vi.waitFor(() => expect(generator.starts).toHaveLength(1));
+    run.cancel('cancelled');
+    expect(await over).toBe('finished');
   });
 });

@@ -68,6 +68,7 @@ export class RequestRun {
 
   /** Why it is to end, once somebody has said so. */
   #cancelReason: CancelReason | null = null;
+  #isInLine = false;
   #isStarted = false;
   #hasRun = false;
   #isLeaving = false;
@@ -144,6 +145,11 @@ export class RequestRun {
     await this.#context.generator.release(this.#id);
   }
 
+  /** Its lock is lost: if it waits to be tried, it does so with another worker from now on. */
+  leaveLine(): void {
+    if (this.#isInLine) void this.drop();
+  }
+
   /** @returns `left`: it was to be released or dropped before its turn came */
   async #claim(): Promise<ClaimReply | 'left'> {
     const { scripts, workerId, maxClaims, lastTries, log } = this.#context;
@@ -151,10 +157,11 @@ export class RequestRun {
     const claim = await scripts.claim(this.#id, workerId, MIN_PROGRESS, maxShared);
     if (claim.type !== 'suspect') return claim;
     log.warn('request_suspect', { id: this.#id });
+    this.#isInLine = true;
     this.#endTry = await lastTries.begin(this.#hurry.signal);
-    if (!this.#isLeaving && !this.#isDropped) {
-      return scripts.claim(this.#id, workerId, MIN_PROGRESS);
-    }
+    this.#isInLine = false;
+    const isWanted = !this.#isLeaving && !this.#isDropped;
+    if (isWanted) return scripts.claim(this.#id, workerId, MIN_PROGRESS);
     this.#endTry();
     return 'left';
   }
