@@ -32,6 +32,8 @@ export interface ClientOptions {
   readonly dropChance: number;
   /** After this long without an answer the request has failed. */
   readonly patienceMs: number;
+  /** Called with every event of a stream. */
+  readonly onEvent?: () => void;
 }
 
 /**

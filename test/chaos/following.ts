@@ -167,6 +167,7 @@ export class Following {
       lines.find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2) ?? null;
     const [id, data] = [fieldOf('id'), fieldOf('data')];
     if (data === null) return;
+    this.#options.onEvent?.();
     this.#lookAtClock();
     if (id !== null) this.#count(id);
     this.#frames.push({ id, data });

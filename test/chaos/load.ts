@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { integerFrom, pickFrom, type Rng, seededRng } from '../support/random.ts';
 import type { Adversary } from './adversary.ts';
 import { type Answer, isCutFrom, isSame } from './answer.ts';
-import { follow, type Outcome } from './client.ts';
+import { follow, type Outcome, pause } from './client.ts';
 import { inParallel } from './in-parallel.ts';
 import { type Case, type ChaosRequest, type Manner, randomCase } from './requests.ts';
 
@@ -10,6 +10,11 @@ const NUM_CLIENTS = 12;
 /** A client that gave up waits for minutes of recovery, not for one. */
 export const PATIENCE_MS = 120_000;
 const BETWEEN_KILLS_MS = [150, 900] as const;
+/** Events that clients get meanwhile: where all are slow, so is the adversary. */
+const BETWEEN_KILLS_EVENTS = [10, 100] as const;
+/** Unless nothing moves. */
+const MAX_BETWEEN_KILLS_MS = 5000;
+const POLL_MS = 20;
 
 /** What a request answers when nothing happens. */
 export interface Expected extends Case {
@@ -52,17 +57,25 @@ export async function disturbed(
   const rng = seededRng(seed ^ 0xc11e);
   const judged: Judged[] = [];
   let isOver = false;
+  let numEvents = 0;
+  const onEvent = () => {
+    numEvents += 1;
+  };
   const clients = Array.from({ length: NUM_CLIENTS }, async () => {
     while (!isOver) {
       const { request, manners, answer } = pickFrom(rng, expected);
       const manner = pickFrom(rng, manners);
-      const options = { edgeUrls, rng, manner, dropChance: 0.01, patienceMs: PATIENCE_MS };
+      const chances = { dropChance: 0.01, patienceMs: PATIENCE_MS };
+      const options = { edgeUrls, rng, manner, ...chances, onEvent };
       const outcome = await follow(request, randomUUID(), options);
       judged.push({ request, manner, expected: answer, outcome });
     }
   });
   try {
-    await harm(adversary, numKills, rng, () => judged.length);
+    await harm(adversary, numKills, rng, {
+      numAnswered: () => judged.length,
+      numEvents: () => numEvents,
+    });
     await adversary.settle();
   } finally {
     isOver = true;
@@ -71,16 +84,25 @@ export async function disturbed(
   return judged;
 }
 
+/** How far the clients have come. */
+interface Advance {
+  readonly numAnswered: () => number;
+  readonly numEvents: () => number;
+}
+
 async function harm(
   adversary: Adversary,
   numKills: number,
   rng: Rng,
-  numAnswered: () => number,
+  { numAnswered, numEvents }: Advance,
 ): Promise<void> {
   let numSaid = 0;
   while (adversary.numKills < numKills) {
     adversary.strike();
-    await new Promise((resolve) => setTimeout(resolve, integerFrom(rng, ...BETWEEN_KILLS_MS)));
+    const until = numEvents() + integerFrom(rng, ...BETWEEN_KILLS_EVENTS);
+    await pause(integerFrom(rng, ...BETWEEN_KILLS_MS));
+    const deadlineMs = performance.now() + MAX_BETWEEN_KILLS_MS;
+    while (numEvents() < until && performance.now() < deadlineMs) await pause(POLL_MS);
     if (adversary.numKills < numSaid + 25) continue;
     numSaid = adversary.numKills;
     console.log(`${numSaid} kills, ${numAnswered()} requests answered`);
