@@ -89,6 +89,16 @@ describe('a request whose workers die', () => {
     }
   });
 
+  it('blames a request once for a worker that hung, claimed it again and died', async () => {
+    const job = jobOf();
+    const result = transport.submit(job, never).then(readAll);
+    await vi.waitFor(async () => expect((await transport.request(job.id))?.status).toBe('queued'));
+    for (const worker of ['x', 'x', 'y']) await scripts.claim(job.id, worker, 8);
+    await using _worker = await openTestWorker(redis.url, new ScriptedGenerator());
+
+    expect((await result).texts).toEqual([scriptedText(job)]);
+  });
+
   it('holds the deaths of workers against the request that killed them, not those beside it', async () => {
     const killer = jobOf();
     const jobs = [jobOf(), jobOf(), killer, jobOf(), jobOf()];

@@ -37,7 +37,8 @@ export async function countLost(
     .filter(({ worker }) => worker !== askedBy);
   const [first] = made;
   if (first === undefined) return { claimers: 0, others: 0 };
-  const members = made.map(({ worker }) => `${servedModelField(queue)} ${worker}`);
+  const claimers = new Set(made.map(({ worker }) => worker)); // one may have claimed again
+  const members = Array.from(claimers, (worker) => `${servedModelField(queue)} ${worker}`);
   const [seconds = 0, microseconds = 0] = (await redis.ask((client) => client.time())).map(Number);
   const silentScore = seconds * 1000 + microseconds / 1000 - SILENT_MS + OVERDUE_MS;
   const scores = await redis.ask((client) => client.zmscore(keys.workers, ...members));
