@@ -197,7 +197,7 @@ export function describeOpenAiClient(name: string, open: () => Promise<Service>)
       });
 
       it('lets go of a plain call that its client aborts', async () => {
-        const signal = AbortSignal.timeout(100);
+        const signal = AbortSignal.timeout(20);
         const aborted = client.chat.completions.create({ model, messages, ...endless }, { signal });
         await expect(aborted).rejects.toBeInstanceOf(OpenAI.APIUserAbortError);
         expect((await client.chat.completions.create(body)).choices).toHaveLength(1);
