@@ -1,5 +1,6 @@
 import { Cluster } from 'ioredis';
 import { z } from 'zod';
+import { atDeadline } from '../../shared/deadline.ts';
 import { PlatformError } from '../../shared/errors.ts';
 import type { RequestId } from '../../shared/ids.ts';
 import { type EventId, encodeEventId, type LoggedEvent } from '../../shared/protocol/event.ts';
@@ -43,7 +44,6 @@ export interface RedisTransportOptions {
 }
 
 const HOUR_MS = 3_600_000;
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** Reply of `PUBSUB NUMSUB` for one channel. */
 const numSubSchema = z.tuple([z.string(), z.coerce.number()]);
@@ -252,13 +252,10 @@ export class RedisTransport implements Transport, AsyncDisposable {
 
   /** Ends a request that no worker has begun in time; a worker ends what it has begun. */
   #watchDeadline(job: Job): () => void {
-    if (job.deadlineMs === null) return () => undefined;
-    const restMs = Math.min(Math.max(job.deadlineMs - Date.now(), 0), MAX_TIMER_MS);
-    const timer = setTimeout(() => {
+    return atDeadline(job.deadlineMs, () => {
       // Where it fails, the worker that claims it will do so.
       this.#intake.cancel(job, 'deadline').catch(() => undefined);
-    }, restMs);
-    return () => clearTimeout(timer);
+    });
   }
 }
 

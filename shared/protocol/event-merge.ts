@@ -1,7 +1,7 @@
 import type { RequestEvent, TokensEvent } from './event.ts';
-import type { GenerationEnd } from './generation.ts';
+import type { DueEvent, GenerationEnd } from './generation.ts';
 
-type Event = RequestEvent | GenerationEnd;
+type Event = RequestEvent | DueEvent | GenerationEnd;
 
 /**
  * Adds `events` to those that wait to be written: tokens join the last waiting tokens of their

@@ -40,8 +40,20 @@ export interface GenerationEnd {
   readonly speculation: readonly ProposerStats[];
 }
 
+/** A held request's turn has come: it is read as soon as it is told to proceed. */
+export interface DueEvent {
+  readonly type: 'due';
+}
+
 /** What the engine says about one request; `end` or `error` comes last, also after a cancel. */
-export type GenerationEvent = EchoEvent | TokensEvent | GenerationEnd | ErrorEvent;
+export type GenerationEvent = EchoEvent | TokensEvent | DueEvent | GenerationEnd | ErrorEvent;
+
+/** Where and how a request is begun. */
+export interface Beginning {
+  readonly choices: readonly PublishedChoice[]; // [numChoices]
+  /** Whether it says when it is `due`, and is not read before it is told to proceed. */
+  readonly isHeld?: boolean;
+}
 
 /** Whether nothing follows the event. */
 export function isLast(event: GenerationEvent): boolean {

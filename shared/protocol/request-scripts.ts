@@ -1,18 +1,9 @@
 import { z } from 'zod';
 import type { RequestId } from '../ids.ts';
+import { CLAIM, ENTER, RELEASE } from './claim-scripts.ts';
 import type { Keys } from './keys.ts';
 import { type ChoiceProgress, choiceProgressSchema } from './progress.ts';
-import {
-  APPEND,
-  CANCEL,
-  CLAIM,
-  CREATE,
-  FINISH,
-  LEAVE,
-  RELEASE,
-  type Script,
-  TRIM,
-} from './scripts.ts';
+import { APPEND, CANCEL, CREATE, FINISH, LEAVE, type Script, TRIM } from './scripts.ts';
 
 /** What is wanted of a Redis client to run scripts. */
 export interface ScriptHost {
@@ -57,14 +48,14 @@ export type CancelReason = (typeof CANCEL_REASONS)[number];
 const cancelSchema = z.union([z.enum(CANCEL_REASONS), z.literal('').transform(() => null)]);
 
 const claimReplySchema = z.union([
-  z.tuple([z.enum(['suspect', 'ended', 'unknown'])]).transform(([type]) => ({ type })),
+  z.tuple([z.enum(['ended', 'unknown'])]).transform(([type]) => ({ type })),
   z
     .tuple([z.literal('claimed'), z.int(), z.int(), z.int(), z.string(), cancelSchema, z.number()])
     .transform(([type, epoch, nextSeq, numClaims, job, cancel, queuedMs]) => ({
       type,
       epoch,
       nextSeq,
-      /** Claims in a row that led nowhere, this one included. */
+      /** Claims in a row that led nowhere, with this one, entered or not. */
       numClaims,
       job,
       cancel,
@@ -75,8 +66,11 @@ const claimReplySchema = z.union([
 export type ClaimReply = z.infer<typeof claimReplySchema>;
 export type Claim = Extract<ClaimReply, { type: 'claimed' }>;
 
+/** Whether a claim may still write, or why not. */
+const standingSchema = z.enum(['ok', 'fenced', 'ended', 'unknown', 'gap']);
+
 const writeReplySchema = z
-  .tuple([z.enum(['ok', 'fenced', 'ended', 'unknown', 'gap']), z.int(), cancelSchema, z.int()])
+  .tuple([standingSchema, z.int(), cancelSchema, z.int()])
   .transform(([type, nextSeq, cancel, unheardMs]) => ({
     type,
     nextSeq,
@@ -172,18 +166,27 @@ export class RequestScripts {
 
   /**
    * @param minProgress events since the last counted claim that make this one the first again
-   * @param maxClaims claims in a row that may be made so; one more is `suspect`
+   * @param maxEntered claims in a row that are held against the request at once; later ones are to
+   *   be entered when it is tried
    */
   async claim(
     id: RequestId,
     workerId: string,
     minProgress: number,
-    maxClaims: number = Number.MAX_SAFE_INTEGER,
+    maxEntered: number = Number.MAX_SAFE_INTEGER,
   ): Promise<ClaimReply> {
     const { state, log, claims, outbox } = this.#keys.request(id);
     const keys = [state, log, claims, outbox];
-    const args = [workerId, minProgress, maxClaims];
+    const args = [workerId, minProgress, maxEntered];
     return claimReplySchema.parse(await runScript(this.#host, CLAIM, keys, args));
+  }
+
+  /** Enters a claim that was not when it was made. */
+  async enter(id: RequestId, workerId: string, epoch: number): Promise<WriteReply['type']> {
+    const { state, claims } = this.#keys.request(id);
+    return standingSchema.parse(
+      await runScript(this.#host, ENTER, [state, claims], [workerId, epoch]),
+    );
   }
 
   /** @returns how many readers have left, 0 for an unknown request */

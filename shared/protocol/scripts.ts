@@ -40,7 +40,8 @@ local function nowMs()
   return timeMs
 end`;
 
-const IS_ENDED = `
+/** Lua: whether a status is final. */
+export const IS_ENDED = `
 local function isEnded(status)
   return status ~= 'queued' and status ~= 'running'
 end`;
@@ -48,7 +49,7 @@ end`;
 /**
  * Adds to the outbox of a request that somebody is told of, once for each transition, and says so.
  */
-const NOTIFY = `
+export const NOTIFY = `
 local function notify(stateKey, outboxKey, what)
   local channel = redis.call('HGET', stateKey, 'notify')
   if not channel or channel == '' then return end
@@ -65,7 +66,7 @@ const UNTOLD_MS = 30 * 24 * 3_600_000;
  * `write` with the number of those that listen: on a cluster, those at the request's own node,
  * where sharded subscriptions are.
  */
-const WRITING = `${IS_ENDED}
+export const WRITING = `${IS_ENDED}
 local function fence(state, epoch, firstSeq)
   if not state[1] then return 'unknown' end
   if epoch < tonumber(state[2]) then return 'fenced' end
@@ -105,40 +106,6 @@ redis.call('HSET', KEYS[1], 'status', 'queued', 'job', ARGV[1], 'epoch', 0, 'nex
 notify(KEYS[1], KEYS[2], 'queued')
 for i = 1, 2 do redis.call('PEXPIRE', KEYS[i], ARGV[2]) end
 return 1`,
-};
-
-/**
- * Raises the epoch: from here on only the claimer may write. A log that grew by ARGV[2] events
- * since the list of claims was begun begins it anew, so that only claims that lead nowhere add up.
- * A claim in a row beyond ARGV[3] is not made, but for one who asks again with a greater number.
- *
- * KEYS state, log, claims, outbox. ARGV worker id, events that count as progress, claims in a row.
- * @returns `claimed`, epoch, next seq, claims, job, cancel, ms it was queued before its first
- *   claim; or `suspect`; or `ended`; or `unknown`
- */
-export const CLAIM: Script = {
-  name: 'claim',
-  lua: `${NOW_MS}${IS_ENDED}${NOTIFY}
-local state = redis.call('HMGET', KEYS[1], 'status', 'nextSeq', 'claimedSeq', 'job', 'cancel',
-  'createdMs', 'startedMs')
-if not state[1] then return {'unknown'} end
-if isEnded(state[1]) then return {'ended'} end
-local now = nowMs()
-local claims = redis.call('LLEN', KEYS[3]) + 1
-if claims == 1 or state[2] - state[3] >= tonumber(ARGV[2]) then
-  claims = 1
-  redis.call('DEL', KEYS[3])
-  redis.call('HSET', KEYS[1], 'claimedSeq', state[2])
-end
-if claims > tonumber(ARGV[3]) then return {'suspect'} end
-local startedMs = state[7] or now
-local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
-redis.call('HSET', KEYS[1], 'status', 'running', 'startedMs', startedMs)
-redis.call('RPUSH', KEYS[3], cjson.encode({epoch = epoch, worker = ARGV[1], claimedMs = now,
-  nextSeq = tonumber(state[2])}))
-if not state[7] then notify(KEYS[1], KEYS[4], 'started') end
-for i = 1, 4 do redis.call('PERSIST', KEYS[i]) end
-return {'claimed', epoch, tonumber(state[2]), claims, state[4], state[5], startedMs - state[6]}`,
 };
 
 /**
@@ -271,21 +238,4 @@ export const LEAVE: Script = {
   lua: `
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 return redis.call('HINCRBY', KEYS[1], 'left', 1)`,
-};
-
-/**
- * Gives a request back for another worker to claim. Its epoch goes up by one, so that nothing of
- * the giver's can follow; the claim, which is the last of the list, is taken off it.
- *
- * KEYS state, claims. ARGV epoch.
- * @returns 1, or 0 when the request was not the giver's
- */
-export const RELEASE: Script = {
-  name: 'release',
-  lua: `
-local state = redis.call('HMGET', KEYS[1], 'status', 'epoch')
-if state[1] ~= 'running' or state[2] ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'status', 'queued', 'epoch', state[2] + 1)
-redis.call('RPOP', KEYS[2])
-return 1`,
 };

@@ -98,7 +98,7 @@ export class EngineHarness implements AsyncDisposable {
     const jobs = prompts.map((prompt) => this.#toJob(prompt, tenant));
     const tokenIdsById = new Map<RequestId, number[]>(jobs.map(({ id }) => [id, []]));
     const startMs = performance.now();
-    for (const job of jobs) this.#engine.start(job, [NOTHING_PUBLISHED]);
+    for (const job of jobs) this.#engine.start(job, { choices: [NOTHING_PUBLISHED] });
     while ([...tokenIdsById.values()].some(({ length }) => length === 0)) {
       await this.#step(tokenIdsById);
     }

@@ -46,9 +46,9 @@ export class ChaosBatch {
       await pause(POLL_MS);
       batch = await this.#api.json(`/v1/batches/${this.#id}`);
     }
-    const file = batch.output_file_id;
-    const text = file ? await this.#api.text(`/v1/files/${file}/content`) : '';
-    const answers = text.split('\n').filter(Boolean);
+    const answers = await this.#linesOf(batch.output_file_id);
+    for (const line of await this.#linesOf(batch.error_file_id)) console.log(`fails: ${line}`);
+    if (batch.status !== 'completed') console.log(`the batch is ${batch.status}`);
     const right = new Set(answers.filter((answer) => this.#isRight(answer)));
     const numWrong = answers.length - right.size;
     return {
@@ -56,6 +56,11 @@ export class ChaosBatch {
       batch_answers: answers.length,
       batch_faults: numWrong + Math.abs(numLines - answers.length),
     };
+  }
+
+  async #linesOf(file: unknown): Promise<string[]> {
+    const text = file ? await this.#api.text(`/v1/files/${file}/content`) : '';
+    return text.split('\n').filter(Boolean);
   }
 
   #isRight(line: string): boolean {

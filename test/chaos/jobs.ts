@@ -21,8 +21,6 @@ interface Submitted extends ExpectedJob {
 interface Ended {
   readonly status: string;
   readonly answer: Answer | null;
-  /** The log of a long text behind sinks was cut before anybody asked for the answer. */
-  readonly isTrimmed: boolean;
 }
 
 export interface JobsOptions {
@@ -39,7 +37,6 @@ const deadLettersSchema = z.object({
   next_after: z.string().nullable(),
   has_more: z.boolean(),
 });
-const trimmedSchema = z.object({ code: z.literal('events_trimmed') });
 const POLL_MS = 250;
 const BETWEEN_JOBS_MS = [50, 400] as const;
 
@@ -47,8 +44,6 @@ const BETWEEN_JOBS_MS = [50, 400] as const;
 export interface JobsReport {
   readonly jobs: number;
   readonly jobs_terminal: number;
-  /** Without an answer, and rightly so. */
-  readonly jobs_trimmed: number;
   readonly jobs_differing: number;
   readonly notices: number;
   readonly notices_delivered: number;
@@ -136,7 +131,6 @@ export class ChaosJobs {
     return {
       jobs: this.numSubmitted,
       jobs_terminal: ended.size,
-      jobs_trimmed: [...ended.values()].filter(({ isTrimmed }) => isTrimmed).length,
       jobs_differing: this.#submitted.filter((job) => isDiffering(job, ended.get(job.id))).length,
       notices: expected.size,
       notices_delivered: takenIds.size,
@@ -167,9 +161,8 @@ export class ChaosJobs {
   async #endOf(id: string): Promise<Ended | null> {
     const job = await this.#options.api.json(`/v1/jobs/${id}`);
     if (job.ended_at === null || job.ended_at === undefined) return null;
-    const { status, result, error } = job;
-    const isTrimmed = trimmedSchema.safeParse(error).success;
-    return { status: String(status), answer: result ? answerOfBody(result) : null, isTrimmed };
+    const { status, result } = job;
+    return { status: String(status), answer: result ? answerOfBody(result) : null };
   }
 
   async #deadLetters(): Promise<Set<string>> {
@@ -202,12 +195,7 @@ function webhookIdsOf({ id }: Submitted): string[] {
   return [0, 1, 2].map((n) => `msg_${id}_${n}`);
 }
 
-function isDiffering({ request, answer }: Submitted, end: Ended | undefined): boolean {
+function isDiffering({ answer }: Submitted, end: Ended | undefined): boolean {
   if (end === undefined) return false;
-  if (end.isTrimmed) return end.status !== 'succeeded' || !isBehindSinks(request);
   return end.status !== 'succeeded' || end.answer === null || !isSame(end.answer, answer);
-}
-
-function isBehindSinks({ body }: ChaosRequest): boolean {
-  return body.context_policy === 'sinks';
 }

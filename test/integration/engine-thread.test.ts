@@ -31,7 +31,9 @@ it('lets go of a request for all who ask at once', async () => {
   await using engine = await openEngine();
   const job = jobOf({ prompts: [[1, 3]], maxTokens: 200, ignoreEos: true });
   const run = () =>
-    new Promise((resolve) => engine.start(job, [NOTHING_PUBLISHED], (events) => resolve(events)));
+    new Promise((resolve) =>
+      engine.start(job, { choices: [NOTHING_PUBLISHED] }, (events) => resolve(events)),
+    );
   await run();
   await Promise.all([engine.release(job.id), engine.release(job.id)]);
 
@@ -50,8 +52,8 @@ it('takes a command that came in the middle of a step before the next', async ()
     const { promise, resolve } = Promise.withResolvers<number>();
     const prompts = Array.from({ length: NUM_ROWS }, (_, i) => [1, 3 + i]);
     const job = jobOf({ prompts, maxTokens: 50, ignoreEos: true, speculation: 'off' });
-    const published = prompts.map(() => NOTHING_PUBLISHED);
-    engine.start(job, published, (events) => {
+    const choices = prompts.map(() => NOTHING_PUBLISHED);
+    engine.start(job, { choices }, (events) => {
       for (const untilMs = performance.now() + 3; performance.now() < untilMs; );
       engine.cancel(job.id, 'cancelled');
       const last = events.at(-1);

@@ -39,10 +39,10 @@ describe('the embedded model in little memory', () => {
     let greatest = 0;
     while (!driver.engine.isIdle) {
       await driver.step();
-      greatest = Math.max(greatest, driver.engine.kvCacheBytes);
+      greatest = Math.max(greatest, driver.engine.usage.kvCacheBytes);
     }
     const outcomes = jobs.map((job): ChoiceSoFar => foldChoices(driver.eventsOf(job), 1)[0]!);
-    return { outcomes, greatest, numPreemptions: driver.engine.numPreemptions };
+    return { outcomes, greatest, numPreemptions: driver.engine.usage.numPreemptions };
   }
 
   it('serves as many at once as fit, and gives each the same text', async () => {

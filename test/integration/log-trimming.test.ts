@@ -15,8 +15,8 @@ import { parseFrames } from '../support/edge.ts';
 import { EndlessWriter } from '../support/endless-writer.ts';
 import { jobOf } from '../support/jobs.ts';
 import { openTestRedis, type TestRedis } from '../support/redis.ts';
-import { ScriptedGenerator, scriptedTokenId } from '../support/scripted-generator.ts';
-import { openTestWorker } from '../support/workers.ts';
+import { ScriptedGenerator, scriptedText, scriptedTokenId } from '../support/scripted-generator.ts';
+import { generate, openTestWorker } from '../support/workers.ts';
 
 const keys = new Keys();
 const RETENTION_MS = 6000;
@@ -203,6 +203,30 @@ describe('a stream of completions with log-probabilities whose log was cut', () 
       expect(shown).toEqual(chunks.slice(seq + 1));
     }
     expect((await framesAfter(oldest - 2))[0]?.data.error.code).toBe('events_trimmed');
+  });
+});
+
+describe('the log of a request with a bound', () => {
+  it('stays whole behind sinks as well: who is told of its end may ask late', async () => {
+    const generator = new ScriptedGenerator('by-hand');
+    const logLimits = { retentionMs: 1, maxLogLength: 100 };
+    await using _worker = await openTestWorker(redis.url, generator, { context: { logLimits } });
+    const job = jobOf({ contextPolicy, maxTokens: 60 });
+    const result = generate(transport, job);
+    const startedIds = () => generator.starts.map(({ id }) => id);
+    await vi.waitFor(() => expect(startedIds()).toContain(job.id));
+    const { state, log } = keys.request(job.id);
+    for (let count = 1; count < 60; count += 1) {
+      generator.step();
+      await vi.waitFor(async () => expect(await redis.client.xlen(log)).toBe(count), {
+        interval: 5,
+      });
+    }
+    generator.step();
+
+    expect((await result).texts).toEqual([scriptedText(job)]);
+    expect(await redis.client.hmget(state, 'trimmedTo', 'marks')).toEqual([null, null]);
+    expect((await redis.client.xrange(log, '-', '+', 'COUNT', 1))[0]?.[0]).toBe('1-0');
   });
 });
 

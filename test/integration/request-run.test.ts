@@ -95,12 +95,12 @@ describe('a cancel', () => {
 });
 
 describe('a release', () => {
-  it('of a request that waits for its last try does not wait for it, and claims nothing', async () => {
+  it('of a request that waits for its last try does not wait for it, and counts no claim', async () => {
     const { job, run, over, generator } = await beginSuspect();
     await run.release();
 
     expect(await over).toBe('released');
-    expect(generator.starts).toEqual([]);
+    expect(generator.begun).toEqual([]);
     expect(await redis.client.llen(keys.request(job.id).claims)).toBe(2);
   });
 });
@@ -118,30 +118,46 @@ describe('a request that came back to the worker', () => {
     expect(generator.starts).toEqual([]);
   });
 
-  it('is claimed by nobody who was still waiting for its last try', async () => {
-    const { run, over, generator } = await beginSuspect();
+  it('is read by nobody who was still waiting for its last try', async () => {
+    const { run, over, generator, endOther } = await beginSuspect();
     await run.drop();
+    endOther();
 
     expect(await over).toBe('over');
-    expect(generator.starts).toEqual([]);
+    expect(generator.begun).toEqual([]);
   });
 });
 
-describe('a request whose lock is lost', () => {
-  it('waits no longer for its last try, and claims nothing', async () => {
-    const { job, run, over, generator } = await beginSuspect();
-    run.leaveLine();
-
-    expect(await over).toBe('over');
-    expect(generator.starts).toEqual([]);
+describe('a request that waits for its last try', () => {
+  it('has it when nobody before it has one any more, and is held to account from then on', async () => {
+    const { job, run, over, generator, endOther } = await beginSuspect();
+    expect(generator.begun).toEqual([]);
     expect(await redis.client.llen(keys.request(job.id).claims)).toBe(2);
+    endOther();
+    await vi.waitFor(() => expect(generator.begun).toEqual([job.id]));
+    expect(await redis.client.llen(keys.request(job.id).claims)).toBe(3);
+    run.cancel('cancelled');
+    expect(await over).toBe('finished');
   });
 
-  it('goes on where it has begun, until another worker claims it', async () => {
-    const { run, generator, at } = await begin();
-    at('request_claimed', () => run.leaveLine());
-    const over = run.run();
-    await vi.waitFor(() => expect(generator.starts).toHaveLength(1));
+  it('is not read where another worker has claimed it meanwhile, and lets the next one be tried', async () => {
+    const { job, over, generator, scripts, lastTries, endOther } = await beginSuspect();
+    await scripts.claim(job.id, 'another', 2, 2);
+    endOther();
+
+    expect(await over).toBe('over');
+    expect(generator.begun).toEqual([]);
+    expect(generator.numRunning).toBe(0);
+    await lastTries.begin(new AbortController().signal);
+  });
+
+  it('is claimed anew where Redis has lost its claim', async () => {
+    const { job, run, over, generator, endOther } = await beginSuspect();
+    await redis.client.hset(keys.request(job.id).state, 'epoch', 2);
+    endOther();
+
+    await vi.waitFor(() => expect(generator.begun).toEqual([job.id]));
+    expect(generator.starts).toHaveLength(2);
     run.cancel('cancelled');
     expect(await over).toBe('finished');
   });

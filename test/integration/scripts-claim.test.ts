@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createRequestId } from '../../shared/ids.ts';
+import { createRequestId, type RequestId } from '../../shared/ids.ts';
 import { ScriptsBench } from '../support/request-scripts.ts';
 
 let bench: ScriptsBench;
@@ -8,6 +8,12 @@ beforeAll(async () => {
   bench = await ScriptsBench.open();
 });
 afterAll(() => bench[Symbol.asyncDispose]());
+
+/** Who made the claims that are held against a request. */
+async function workersOf(id: RequestId): Promise<string[]> {
+  const claims = await bench.redis.client.lrange(bench.keysOf(id).claims, 0, -1);
+  return claims.map((claim) => JSON.parse(claim).worker);
+}
 
 describe('claim', () => {
   it('raises the epoch, tells the length of the log and hands over the job', async () => {
@@ -47,23 +53,18 @@ describe('claim', () => {
     expect(await bench.redis.client.llen(bench.keysOf(id).claims)).toBe(1);
   });
 
-  it('is refused, and not counted, after too many that led nowhere', async () => {
+  it('is not entered after too many that led nowhere, until one gets further', async () => {
     const id = await bench.queued();
     for (const worker of ['a', 'b']) await bench.scripts.claim(id, worker, 8, 2);
+    for (const worker of ['c', 'd']) {
+      expect(await bench.scripts.claim(id, worker, 8, 2)).toMatchObject({ numClaims: 3 });
+    }
 
-    expect(await bench.scripts.claim(id, 'c', 8, 2)).toEqual({ type: 'suspect' });
-    expect(await bench.field(id, 'epoch')).toBe('2');
-    expect(await bench.redis.client.llen(bench.keysOf(id).claims)).toBe(2);
-    expect((await bench.claim(id)).numClaims).toBe(3);
-    await bench.scripts.append(id, {
-      epoch: 3,
-      firstSeq: 0,
-      payloads: Array.from({ length: 8 }, () => 'x'),
-    });
-    expect(await bench.scripts.claim(id, 'd', 8, 2)).toMatchObject({
-      type: 'claimed',
-      numClaims: 1,
-    });
+    expect(await workersOf(id)).toEqual(['a', 'b']);
+    const payloads = Array.from({ length: 8 }, () => 'x');
+    await bench.scripts.append(id, { epoch: 4, firstSeq: 0, payloads });
+    expect(await bench.scripts.claim(id, 'e', 8, 2)).toMatchObject({ epoch: 5, numClaims: 1 });
+    expect(await workersOf(id)).toEqual(['e']);
   });
 
   it('tells an unknown request from an ended one, and leaves both alone', async () => {
@@ -73,6 +74,37 @@ describe('claim', () => {
     expect(await bench.scripts.claim(createRequestId(), 'w', 8)).toEqual({ type: 'unknown' });
     expect(await bench.scripts.claim(id, 'w', 8)).toEqual({ type: 'ended' });
     expect(await bench.field(id, 'epoch')).toBe('1');
+  });
+});
+
+describe('enter', () => {
+  it('adds a claim that was not entered when it was made, once', async () => {
+    const id = await bench.queued();
+    await bench.scripts.claim(id, 'a', 8, 1);
+    await bench.scripts.claim(id, 'b', 8, 1);
+    await bench.scripts.append(id, { epoch: 2, firstSeq: 0, payloads: ['x'] });
+    const replies = await Promise.all(
+      Array.from({ length: 8 }, () => bench.over(bench.redis.connect()).enter(id, 'b', 2)),
+    );
+
+    expect(replies).toEqual(Array.from({ length: 8 }, () => 'ok'));
+    expect(await workersOf(id)).toEqual(['a', 'b']);
+    const last = await bench.redis.client.lindex(bench.keysOf(id).claims, -1);
+    expect(JSON.parse(last ?? '')).toMatchObject({ epoch: 2, nextSeq: 1 });
+    expect(await bench.scripts.claim(id, 'c', 8, 1)).toMatchObject({ numClaims: 3 });
+  });
+
+  it('is refused to one whom a later claim has fenced, and after the end', async () => {
+    const id = await bench.queued();
+    for (const worker of ['a', 'b', 'c']) await bench.scripts.claim(id, worker, 8, 1);
+
+    expect(await bench.scripts.enter(id, 'b', 2)).toBe('fenced');
+    expect(await bench.scripts.enter(id, 'd', 4)).toBe('gap');
+    const end = { epoch: 3, firstSeq: 0, payloads: ['done'], status: 'failed' } as const;
+    await bench.scripts.finish(id, end);
+    expect(await bench.scripts.enter(id, 'c', 3)).toBe('ended');
+    expect(await bench.scripts.enter(createRequestId(), 'c', 3)).toBe('unknown');
+    expect(await workersOf(id)).toEqual(['a']);
   });
 });
 
@@ -99,6 +131,15 @@ describe('release', () => {
     expect(JSON.parse(only ?? '')).toMatchObject({ worker: 'dead', epoch: 1 });
     expect(others).toEqual([]);
     expect((await bench.claim(id)).numClaims).toBe(2);
+  });
+
+  it('takes nothing off the list for a claim that was not entered', async () => {
+    const id = await bench.queued();
+    await bench.scripts.claim(id, 'dead', 8, 1);
+    await bench.scripts.claim(id, 'giver', 8, 1);
+
+    expect(await bench.scripts.release(id, 2)).toBe(true);
+    expect(await workersOf(id)).toEqual(['dead']);
   });
 
   it('lets the giver end the request while it waits, and no longer', async () => {

@@ -44,7 +44,7 @@ async function run(engine: EngineClient, jobs: readonly Job[], numRows: number) 
   async function runOthers(): Promise<void> {
     for (const job of waiting) {
       await new Promise<void>((resolve) => {
-        engine.start(job, [NOTHING_PUBLISHED], (events) => {
+        engine.start(job, { choices: [NOTHING_PUBLISHED] }, (events) => {
           eventsByJob.get(job)!.push(...events);
           if (events.some(isLast)) resolve();
         });

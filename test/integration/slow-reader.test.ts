@@ -51,8 +51,8 @@ afterAll(async () => {
 /** Tokens of many characters for the request that wants so many of them. */
 function verbose(generator: ScriptedGenerator): Generator {
   return {
-    start: (job, published, listener) =>
-      generator.start(job, published, (events) =>
+    start: (job, beginning, listener) =>
+      generator.start(job, beginning, (events) =>
         listener(
           events.map((event) =>
             event.type === 'tokens' && job.maxTokens === NUM_TOKENS
@@ -61,6 +61,7 @@ function verbose(generator: ScriptedGenerator): Generator {
           ),
         ),
       ),
+    proceed: (id) => generator.proceed(id),
     cancel: (id, reason) => generator.cancel(id, reason),
     release: (id) => generator.release(id),
   };

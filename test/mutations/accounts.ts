@@ -6,11 +6,15 @@ const COSTS_TESTS = [
   'test/worker/speculative/plan-search.test.ts',
 ];
 const BLAME_TESTS = ['test/integration/last-tries.test.ts'];
+const HOLD_TESTS = ['test/worker/engine/engine-holds.test.ts'];
 
 const controller = patchesOf('worker/speculative/controller.ts');
 const rest = patchesOf('worker/speculative/rest.ts');
 const run = patchesOf('worker/queue/request-run.ts');
 const poison = patchesOf('worker/queue/poison.ts');
+const scripts = patchesOf('shared/protocol/claim-scripts.ts');
+const scheduler = patchesOf('worker/engine/scheduler.ts');
+const engine = patchesOf('worker/engine/engine.ts');
 
 /** Of what speculation costs, and of who is to blame for the death of a worker. */
 export const ACCOUNTS: readonly Mutant[] = [
@@ -119,8 +123,38 @@ export const ACCOUNTS: readonly Mutant[] = [
   },
   {
     name: 'all suspects are tried at once',
-    patches: [run('Math.max(maxClaims - 1, 1)', 'maxClaims + 1')],
+    patches: [run('const isHeld = claim.numClaims > this.#maxEntered;', 'const isHeld = false;')],
     tests: BLAME_TESTS,
+  },
+  {
+    name: 'a request that waits for a row is blamed',
+    patches: [scripts('if claims <= tonumber(ARGV[3]) then enter(', 'if claims then enter(')],
+    tests: BLAME_TESTS,
+  },
+  {
+    name: 'what a suspect does is not held against it',
+    patches: [run('await scripts.enter(this.#id, workerId, epoch)', "'ok'")],
+    tests: BLAME_TESTS,
+  },
+  {
+    name: 'a suspect is read before it is its turn',
+    patches: [run('const endTry = await lastTries.begin(signal);', 'const endTry = () => {};')],
+    tests: BLAME_TESTS,
+  },
+  {
+    name: 'a held request is read',
+    patches: [scheduler('this.#running.filter(({ isHeld }) => !isHeld)', 'this.#running')],
+    tests: HOLD_TESTS,
+  },
+  {
+    name: 'a held request is due as soon as it has a row',
+    patches: [scheduler('this.#activeOf(this.#running).filter(', 'this.#running.filter(')],
+    tests: HOLD_TESTS,
+  },
+  {
+    name: 'an engine that is held up works on',
+    patches: [engine('this.#isHeldUp = reads.length === 0;', '')],
+    tests: HOLD_TESTS,
   },
   {
     name: 'deaths elsewhere are not weighed',

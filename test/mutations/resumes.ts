@@ -12,6 +12,7 @@ const published = patchesOf('worker/queue/published.ts');
 const trimmer = patchesOf('worker/queue/log-trimmer.ts');
 const run = patchesOf('worker/queue/request-run.ts');
 const scripts = patchesOf('shared/protocol/scripts.ts');
+const claims = patchesOf('shared/protocol/claim-scripts.ts');
 
 /** Of how a request goes on at another worker. */
 export const RESUMES: readonly Mutant[] = [
@@ -57,7 +58,7 @@ export const RESUMES: readonly Mutant[] = [
   },
   {
     name: 'a released claim stays on the list',
-    patches: [scripts("redis.call('RPOP', KEYS[2])", '')],
+    patches: [claims("redis.call('RPOP', KEYS[2])", '')],
     tests: CLAIM_TESTS,
   },
   {

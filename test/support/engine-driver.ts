@@ -100,10 +100,10 @@ export class EngineDriver {
     });
   }
 
-  start(job: Job, published?: readonly PublishedChoice[]): void {
+  start(job: Job, published?: readonly PublishedChoice[], isHeld = false): void {
     this.eventsById.set(job.id, []);
     const nothing = Array<PublishedChoice>(numChoices(job)).fill(NOTHING_PUBLISHED);
-    this.engine.start(job, published ?? nothing);
+    this.engine.start(job, { choices: published ?? nothing, isHeld });
   }
 
   async step(): Promise<void> {
@@ -174,6 +174,7 @@ export function foldChoices(
       if (i < events.length - 1) throw new Error(`events after ${event.type}`);
       continue;
     }
+    if (event.type === 'due') continue;
     const choice = choices[event.choice]!;
     if (choice.finishReason !== null) throw new Error('events after the finish reason');
     if (event.type === 'echo') {

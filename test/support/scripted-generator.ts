@@ -1,6 +1,11 @@
 import type { RequestId } from '../../shared/ids.ts';
 import { choiceSeed, type Job, numChoices } from '../../shared/protocol/job.ts';
-import type { GenerationEvent, Generator, PublishedChoice } from '../../worker/queue/generation.ts';
+import type {
+  Beginning,
+  GenerationEvent,
+  Generator,
+  PublishedChoice,
+} from '../../worker/queue/generation.ts';
 
 interface Choice {
   readonly index: number;
@@ -13,6 +18,8 @@ interface Generation {
   readonly choices: readonly Choice[];
   readonly listener: (events: readonly GenerationEvent[]) => void;
   cancelReason: 'cancelled' | 'deadline' | null;
+  /** `due`: held, and has said so. */
+  hold: 'none' | 'held' | 'due';
 }
 
 /** The token of a choice at a position: a pure function of the job, as in the engine. */
@@ -36,6 +43,8 @@ export class ScriptedGenerator implements Generator {
   /** What every start was given, in order. */
   readonly starts: { readonly id: RequestId; readonly published: readonly PublishedChoice[] }[] =
     [];
+  /** Requests in the order in which they could be read: those that were held, when let go. */
+  readonly begun: RequestId[] = [];
   readonly #byHand: boolean;
   readonly #generationById = new Map<RequestId, Generation>();
   #isScheduled = false;
@@ -61,7 +70,7 @@ export class ScriptedGenerator implements Generator {
 
   start(
     job: Job,
-    published: readonly PublishedChoice[],
+    { choices: published, isHeld = false }: Beginning,
     listener: (events: readonly GenerationEvent[]) => void,
   ): void {
     if (this.#generationById.has(job.id)) throw new Error(`${job.id} started twice`);
@@ -70,9 +79,19 @@ export class ScriptedGenerator implements Generator {
       const numTokens = (before?.numTrimmed ?? 0) + (before?.tokenIds.length ?? 0);
       return { index, numTokens, isOver: before?.finishReason != null };
     });
-    this.#generationById.set(job.id, { job, choices, listener, cancelReason: null });
+    const hold = isHeld ? 'held' : 'none';
+    this.#generationById.set(job.id, { job, choices, listener, cancelReason: null, hold });
     this.starts.push({ id: job.id, published });
+    if (!isHeld) this.begun.push(job.id);
     this.#onStart();
+    this.#schedule();
+  }
+
+  proceed(id: RequestId): void {
+    const generation = this.#generationById.get(id);
+    if (generation === undefined) return;
+    generation.hold = 'none';
+    this.begun.push(id);
     this.#schedule();
   }
 
@@ -95,7 +114,7 @@ export class ScriptedGenerator implements Generator {
     }
   }
 
-  /** One token for every choice of every request. */
+  /** One token for every choice of every request; those that are held say that they are due. */
   step(): void {
     for (const [id, generation] of this.#generationById) {
       const events = stepOf(generation);
@@ -105,7 +124,10 @@ export class ScriptedGenerator implements Generator {
   }
 
   #schedule(): void {
-    if (this.#byHand || this.#isScheduled || this.#generationById.size === 0) return;
+    const isIdle = [...this.#generationById.values()].every(
+      ({ hold, cancelReason }) => hold === 'due' && cancelReason === null,
+    );
+    if (this.#byHand || this.#isScheduled || isIdle) return;
     this.#isScheduled = true;
     setImmediate(() => {
       this.#isScheduled = false;
@@ -115,7 +137,12 @@ export class ScriptedGenerator implements Generator {
   }
 }
 
-function stepOf({ job, choices, cancelReason }: Generation): GenerationEvent[] {
+function stepOf(generation: Generation): GenerationEvent[] {
+  const { job, choices, cancelReason, hold } = generation;
+  if (hold !== 'none' && cancelReason === null) {
+    generation.hold = 'due';
+    return hold === 'held' ? [{ type: 'due' }] : [];
+  }
   const events: GenerationEvent[] = [];
   for (const choice of choices) {
     if (choice.isOver) continue;

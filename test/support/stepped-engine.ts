@@ -1,5 +1,5 @@
 import type { RequestId } from '../../shared/ids.ts';
-import type { GenerationEvent, PublishedChoice } from '../../shared/protocol/generation.ts';
+import type { Beginning, GenerationEvent } from '../../shared/protocol/generation.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import { Engine, type EngineParts } from '../../worker/engine/engine.ts';
 import type { Generator } from '../../worker/queue/generation.ts';
@@ -32,21 +32,25 @@ export class SteppedEngine implements Generator {
   }
 
   get numRunning(): number {
-    return this.#engine.numRunning;
+    return this.#engine.usage.numRunning;
   }
 
   get numWaiting(): number {
-    return this.#engine.numWaiting;
+    return this.#engine.usage.numWaiting;
   }
 
   start(
     job: Job,
-    published: readonly PublishedChoice[],
+    beginning: Beginning,
     listener: (events: readonly GenerationEvent[]) => void,
   ): void {
     this.started.push(job.id);
     this.#listenerById.set(job.id, listener);
-    this.#commands.push(() => this.#engine.start(job, published));
+    this.#commands.push(() => this.#engine.start(job, beginning));
+  }
+
+  proceed(id: RequestId): void {
+    this.#commands.push(() => this.#engine.proceed(id));
   }
 
   cancel(id: RequestId, reason: 'cancelled' | 'deadline'): void {

@@ -2,7 +2,7 @@ import { invariant } from '../../shared/assert.ts';
 import { BLOCK_SIZE } from '../../shared/block-size.ts';
 import type { RequestId } from '../../shared/ids.ts';
 import type { FinishReason } from '../../shared/protocol/event.ts';
-import type { GenerationEvent, PublishedChoice } from '../../shared/protocol/generation.ts';
+import type { Beginning, GenerationEvent } from '../../shared/protocol/generation.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import { KvCache } from '../cache/kv-cache.ts';
 import { bytesPerToken, wholeBlocks } from '../cache/layout.ts';
@@ -43,6 +43,7 @@ export interface EngineUsage {
   /** Sequences that have a row, and that wait for one. */
   readonly numRunning: number;
   readonly numWaiting: number;
+  /** Times that a sequence had to leave its row before its end. */
   readonly numPreemptions: number;
   /** Memory of keys and values: of sequences that run or are parked, and of prefixes. */
   readonly kvCacheBytes: number;
@@ -72,6 +73,8 @@ export class Engine {
   readonly #selector: TokenSelector;
   readonly #generationById = new Map<RequestId, Generation>();
   #numPreemptions = 0;
+  /** Whether the last step had nothing to read, and nobody has told the engine anything since. */
+  #isHeldUp = false;
   /** The speculator, where it has a part in the step that is being made. */
   #attending: Speculator | null = null;
 
@@ -98,38 +101,21 @@ export class Engine {
     this.#selector = new TokenSelector(runner.shape.vocabSize, context.describe);
   }
 
+  /** Whether a step would change nothing: there is no request, or each is held. */
   get isIdle(): boolean {
-    return this.#generationById.size === 0;
-  }
-
-  get numRunning(): number {
-    return this.#scheduler.running.length;
-  }
-
-  get numWaiting(): number {
-    return this.#scheduler.numWaiting;
+    return this.#generationById.size === 0 || this.#isHeldUp;
   }
 
   get prefixUsage(): PrefixCacheUsage {
     return this.#prefixes.usage;
   }
 
-  /** Memory of keys and values of running sequences, and of those that were parked. */
-  get kvCacheBytes(): number {
-    return this.#cache.numBytes;
-  }
-
-  /** Times that a sequence had to leave its row before its end. */
-  get numPreemptions(): number {
-    return this.#numPreemptions;
-  }
-
   get usage(): EngineUsage {
     return {
-      numRunning: this.numRunning,
-      numWaiting: this.numWaiting,
+      numRunning: this.#scheduler.running.length,
+      numWaiting: this.#scheduler.numWaiting,
       numPreemptions: this.#numPreemptions,
-      kvCacheBytes: this.kvCacheBytes,
+      kvCacheBytes: this.#cache.numBytes,
       prefixCacheBytes: this.#prefixes.numBytes,
       numPrefixTokensAsked: this.#sharing.numTokensAsked,
       numPrefixTokensCopied: this.#sharing.numTokensCopied,
@@ -138,8 +124,10 @@ export class Engine {
   }
 
   /** Takes a request in. What was published of it is read again like a prompt. */
-  start(job: Job, published: readonly PublishedChoice[]): void {
-    const generation = new Generation(job, published, this.#context);
+  start(job: Job, { choices, isHeld = false }: Beginning): void {
+    this.#isHeldUp = false;
+    const generation = new Generation(job, choices, this.#context);
+    if (isHeld) generation.hold();
     this.#generationById.set(job.id, generation);
     const { maxSequenceTokens } = this.#context;
     const fault = faultOf(job, { ...this.#runner.shape, maxSequenceTokens });
@@ -152,14 +140,22 @@ export class Engine {
     }
   }
 
+  /** Lets a held request be read. */
+  proceed(id: RequestId): void {
+    this.#isHeldUp = false;
+    this.#generationById.get(id)?.proceed();
+  }
+
   /** Ends a request where it stands. */
   cancel(id: RequestId, reason: FinishReason): void {
+    this.#isHeldUp = false;
     this.#generationById.get(id)?.cancel(reason);
     for (const sequence of this.#scheduler.sequencesOf(id)) this.#remove(sequence);
   }
 
   /** Forgets a request without a word. */
   release(id: RequestId): void {
+    this.#isHeldUp = false;
     this.#generationById.delete(id);
     for (const sequence of this.#scheduler.sequencesOf(id)) this.#remove(sequence);
   }
@@ -168,10 +164,12 @@ export class Engine {
   async step(): Promise<void> {
     const startMs = this.#context.now();
     this.#scheduler.admit(startMs);
+    for (const { requestId } of this.#scheduler.due) this.#generationById.get(requestId)?.sayDue();
     this.#share();
     await this.#propose();
     const reads = this.#scheduler.schedule().map((chunk) => this.#toRead(chunk));
-    const isDecode = reads.every(({ chunk }) => chunk.sequence.isDecoding);
+    this.#isHeldUp = reads.length === 0;
+    const isDecode = !this.#isHeldUp && reads.every(({ chunk }) => chunk.sequence.isDecoding);
     const batches = buildBatches(reads, this.#cache, this.#runner.shape.slidingWindow);
     const outputs: ModelOutput[] = [];
     const results: (readonly [StepOutput, NewTokens])[] = [];

@@ -33,6 +33,7 @@ export class Generation {
   /** Sequences whose last event has not been said. */
   readonly #open = new Set<Sequence>();
   readonly #startedMs: number;
+  #isDue = false;
   #promptReadMs: number | null = null;
   #events: GenerationEvent[] = [];
   #hasEnded = false;
@@ -135,6 +136,22 @@ export class Generation {
 
   get hasEnded(): boolean {
     return this.#hasEnded;
+  }
+
+  /** Lets none of it be read until it is told to proceed. */
+  hold(): void {
+    for (const sequence of this.sequences) sequence.isHeld = true;
+  }
+
+  /** Says once that it could be read now. */
+  sayDue(): void {
+    if (this.#isDue) return;
+    this.#isDue = true;
+    this.#events.push({ type: 'due' });
+  }
+
+  proceed(): void {
+    for (const sequence of this.sequences) sequence.isHeld = false;
   }
 
   /** Takes in what a step gave one of the sequences. */

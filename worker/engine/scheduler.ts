@@ -93,10 +93,19 @@ export class Scheduler {
 
   /** Those that take part in the next step. */
   get active(): readonly Sequence[] {
-    if (!this.#isBusy) return this.#running;
-    const beside = this.#numStepsSatOut > 0 ? null : this.#beside();
+    return this.#activeOf(this.#running.filter(({ isHeld }) => !isHeld));
+  }
+
+  /** Those that would take part as well if they were not held. */
+  get due(): readonly Sequence[] {
+    return this.#activeOf(this.#running).filter(({ isHeld }) => isHeld);
+  }
+
+  #activeOf(running: readonly Sequence[]): readonly Sequence[] {
+    if (!this.#isBusy) return running;
+    const beside = this.#numStepsSatOut > 0 ? null : this.#besideOf(running);
     const isRead = (each: Sequence) => !isLine(each) && this.#numStepsSatOut === 0;
-    return this.#running.filter((each) => isInteractive(each) || isRead(each) || each === beside);
+    return running.filter((each) => isInteractive(each) || isRead(each) || each === beside);
   }
 
   /**
@@ -104,9 +113,9 @@ export class Scheduler {
    * of theirs, which the same call of the model reads. Another would want a call of its own, and
    * all weights be read twice.
    */
-  #beside(): Sequence | null {
-    const batch = this.#running.filter(isLine);
-    const interactive = this.#running.filter(isInteractive);
+  #besideOf(running: readonly Sequence[]): Sequence | null {
+    const batch = running.filter(isLine);
+    const interactive = running.filter(isInteractive);
     const isNear = (each: Sequence) => interactive.some((other) => areNeighbours(each, other));
     const isFree = interactive.length === 0 || this.#numSteps % BATCH_INTERVAL === 0;
     return batch.find(isNear) ?? (isFree ? batch[0] : null) ?? null;
@@ -138,7 +147,9 @@ export class Scheduler {
     if (this.#running.some(isInteractive)) this.#lastInteractiveMs = nowMs;
     this.#isBusy = nowMs - this.#lastInteractiveMs <= QUIET_MS;
     this.#numSteps += 1;
-    const isReading = this.#running.some((each) => isInteractive(each) && !each.isDecoding);
+    const isReading = this.#running.some(
+      (each) => isInteractive(each) && !each.isDecoding && !each.isHeld,
+    );
     this.#numStepsSatOut = isReading ? (this.#numStepsSatOut + 1) % BATCH_INTERVAL : 0;
   }
 

@@ -68,6 +68,8 @@ export class Sequence {
   /** What it had there, kept while it waits. */
   parkedRow: CacheRow | null = null;
   finishReason: FinishReason | null = null;
+  /** Whether it is not to be read, though it may have a row. */
+  isHeld = false;
   /** Prompt tokens whose keys and values were copied from others. */
   numCachedTokens = 0;
   /** Leading tokens that were in a row of its own before it lost that. */

@@ -145,10 +145,7 @@ export class Consumer {
     const { log } = this.#context;
     worker.on('error', ({ message }) => log.warn('queue_error', { reason: message }));
     worker.on('stalled', (id) => log.warn('request_stalled', { id }));
-    worker.on('lockRenewalFailed', (ids) => {
-      log.warn('locks_lost', { num_lost: ids.length });
-      for (const id of ids) this.#runningById.get(toRequestId(id))?.run.leaveLine();
-    });
+    worker.on('lockRenewalFailed', (ids) => log.warn('locks_lost', { num_lost: ids.length }));
     return worker;
   }
 

@@ -41,7 +41,7 @@ export class EventLog {
   readonly #scripts: RequestScripts;
   readonly #options: EventLogOptions;
   readonly #end: (end: LogEnd) => void;
-  readonly #fail: (error: unknown) => void;
+  readonly #reject: (error: unknown) => void;
   /** Set once it is known what the log holds. */
   watch: LogWatch | null = null;
   #nextSeq: number;
@@ -54,7 +54,7 @@ export class EventLog {
     const { promise, resolve, reject } = Promise.withResolvers<LogEnd>();
     this.ended = promise;
     this.#end = resolve;
-    this.#fail = reject;
+    this.#reject = reject;
     this.#scripts = scripts;
     this.#options = options;
     this.#nextSeq = options.nextSeq;
@@ -90,13 +90,24 @@ export class EventLog {
 
   /** Writes nothing more. */
   drop(): void {
+    this.stop('dropped');
+  }
+
+  /** Writes nothing more, for the reason given. */
+  stop(end: LogEnd): void {
     this.#hasEnded = true;
-    this.#end('dropped');
+    this.#end(end);
+  }
+
+  /** Writes nothing more because of a bug. */
+  fail(error: unknown): void {
+    this.#hasEnded = true;
+    this.#reject(error);
   }
 
   #start(): void {
     this.#writing ??= this.#writeAll()
-      .catch(this.#fail)
+      .catch((error: unknown) => this.fail(error))
       .finally(() => {
         this.#writing = null;
       });
@@ -119,8 +130,7 @@ export class EventLog {
     this.#pending = [];
     const reply = await this.#send(events, write, ending);
     if (reply.type !== 'ok' || ending !== null) {
-      this.#hasEnded = true;
-      this.#end(reply.type === 'ok' ? 'finished' : reply.type);
+      this.stop(reply.type === 'ok' ? 'finished' : reply.type);
       return;
     }
     this.#nextSeq = reply.nextSeq;

@@ -1,8 +1,9 @@
 import type { RequestId } from '../../shared/ids.ts';
-import type { GenerationEvent, PublishedChoice } from '../../shared/protocol/generation.ts';
+import type { Beginning, GenerationEvent } from '../../shared/protocol/generation.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 
 export type {
+  Beginning,
   GenerationEnd,
   GenerationEvent,
   PublishedChoice,
@@ -11,16 +12,19 @@ export type {
 /** What the queue wants of the engine. */
 export interface Generator {
   /**
-   * Generates every choice of the job from where `published` left it; choices appear in any order.
+   * Generates every choice of the job from where its beginning leaves it; choices appear in any
+   * order.
    *
-   * @param published [numChoices]
    * @param listener called synchronously, in order, once per step that has news of this request
    */
   start(
     job: Job,
-    published: readonly PublishedChoice[],
+    beginning: Beginning,
     listener: (events: readonly GenerationEvent[]) => void,
   ): void;
+
+  /** Lets a held request be read; unknown ids are ignored. */
+  proceed(id: RequestId): void;
 
   /** Ends the request within one step with finish reason `reason`; unknown ids are ignored. */
   cancel(id: RequestId, reason: 'cancelled' | 'deadline'): void;

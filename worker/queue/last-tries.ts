@@ -2,14 +2,14 @@ import { once } from 'node:events';
 
 /**
  * After this long without progress or an end the next request may be tried all the same: this one
- * may wait for a row.
+ * may have lost its row.
  */
 const MAX_TRY_MS = 10_000;
 
 /**
  * A line of requests of which one more claim that leads nowhere would be the last. They are tried
- * one at a time, so that the death of a worker is held against one of them only: the others, not
- * claimed yet, lose nothing.
+ * one at a time, so that the death of a worker is held against one of them only: the claims of the
+ * others are not entered yet.
  */
 export class LastTries {
   readonly #maxTryMs: number;

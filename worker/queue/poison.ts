@@ -15,7 +15,7 @@ export async function isPoisonous(
 ): Promise<boolean> {
   if (numClaims <= maxClaims) return false;
   const { claims } = keys.request(id);
-  const made = await redis.ask((client) => client.lrange(claims, 0, -2));
+  const made = await redis.ask((client) => client.lrange(claims, 0, -1)); // this one is not there
   const query = { queue: decodeJob(job), claims: made, askedBy: workerId };
   const { claimers, others } = await countLost(redis, keys, query);
   return claimers >= maxClaims + Math.min(others, maxClaims);

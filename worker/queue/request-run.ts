@@ -1,7 +1,8 @@
+import { atDeadline } from '../../shared/deadline.ts';
 import { PlatformError } from '../../shared/errors.ts';
 import type { RequestId } from '../../shared/ids.ts';
 import type { ErrorEvent } from '../../shared/protocol/event.ts';
-import { decodeJob, type Job } from '../../shared/protocol/job.ts';
+import { decodeJob, isUnbounded, type Job } from '../../shared/protocol/job.ts';
 import type { Keys } from '../../shared/protocol/keys.ts';
 import type {
   CancelReason,
@@ -28,7 +29,7 @@ export interface RunContext {
   readonly workerId: string;
   /** Claims in a row that may lead nowhere. */
   readonly maxClaims: number;
-  /** Those for which the next one would be the last are tried in turn. */
+  /** Requests for which this claim would be the last such are tried in turn. */
   readonly lastTries: LastTries;
   readonly logLimits: LogLimits;
   /** After this long without a listener a request that is to end with its client is cancelled. */
@@ -43,7 +44,6 @@ export type RunEnd = 'finished' | 'released' | 'over';
 
 /** Events after which a worker's death is not held against the request. */
 const MIN_PROGRESS = 2;
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** A request on this worker, from its claim to its end, its release, or the claim of another. */
 export class RequestRun {
@@ -52,7 +52,7 @@ export class RequestRun {
   readonly #onJob: () => void;
   #current: { readonly claim: Claim; readonly eventLog: EventLog } | null = null;
   #job: Job | null = null;
-  /** `null` for a request that is not endless. */
+  /** `null` for a request with a bound: its log stays whole. */
   #trimmer: LogTrimmer | null = null;
   #left: LeftRequest | null = null;
   #numTokens = 0;
@@ -68,7 +68,6 @@ export class RequestRun {
 
   /** Why it is to end, once somebody has said so. */
   #cancelReason: CancelReason | null = null;
-  #isInLine = false;
   #isStarted = false;
   #hasRun = false;
   #isLeaving = false;
@@ -102,13 +101,12 @@ export class RequestRun {
     const id = this.#id;
     for (;;) {
       const claim = await this.#claim();
-      if (claim === 'left') return this.#isDropped ? 'over' : 'released';
       if (claim.type !== 'claimed') {
         log.debug('request_over', { id, reason: claim.type });
         return 'over';
       }
       log.info('request_claimed', { id, epoch: claim.epoch, next_seq: claim.nextSeq });
-      const end = await this.#work(claim).finally(this.#endTry);
+      const end = await this.#work(claim).finally(() => this.#endTry());
       log.info('request_left', { id, epoch: claim.epoch, end });
       if (this.#isReleased) return 'released';
       if (end === 'finished' && this.#hasRun) return 'finished';
@@ -145,25 +143,30 @@ export class RequestRun {
     await this.#context.generator.release(this.#id);
   }
 
-  /** Its lock is lost: if it waits to be tried, it does so with another worker from now on. */
-  leaveLine(): void {
-    if (this.#isInLine) void this.drop();
+  /** Claims of a row that may be made in company; after them the request is a suspect. */
+  get #maxEntered(): number {
+    return Math.max(this.#context.maxClaims - 1, 1);
   }
 
-  /** @returns `left`: it was to be released or dropped before its turn came */
-  async #claim(): Promise<ClaimReply | 'left'> {
-    const { scripts, workerId, maxClaims, lastTries, log } = this.#context;
-    const maxShared = Math.max(maxClaims - 1, 1);
-    const claim = await scripts.claim(this.#id, workerId, MIN_PROGRESS, maxShared);
-    if (claim.type !== 'suspect') return claim;
+  #claim(): Promise<ClaimReply> {
+    const { scripts, workerId } = this.#context;
+    return scripts.claim(this.#id, workerId, MIN_PROGRESS, this.#maxEntered);
+  }
+
+  /**
+   * Lets a suspect be read once no other one is tried here, and holds what comes of it against it
+   * from then on: not before, since it may have waited for long.
+   */
+  async #tryLast({ epoch }: Claim, eventLog: EventLog): Promise<void> {
+    const { scripts, workerId, lastTries, generator, log } = this.#context;
+    const { signal } = this.#hurry;
     log.warn('request_suspect', { id: this.#id });
-    this.#isInLine = true;
-    this.#endTry = await lastTries.begin(this.#hurry.signal);
-    this.#isInLine = false;
-    const isWanted = !this.#isLeaving && !this.#isDropped;
-    if (isWanted) return scripts.claim(this.#id, workerId, MIN_PROGRESS);
-    this.#endTry();
-    return 'left';
+    const endTry = await lastTries.begin(signal);
+    this.#endTry = endTry;
+    const standing = signal.aborted ? null : await scripts.enter(this.#id, workerId, epoch);
+    if (this.#current?.eventLog !== eventLog) endTry();
+    else if (standing === 'ok') generator.proceed(this.#id);
+    else if (standing !== null) eventLog.stop(standing);
   }
 
   async #work(claim: Claim): Promise<LogEnd> {
@@ -191,12 +194,14 @@ export class RequestRun {
     if (this.#isLeaving || this.#isDropped) return 'dropped';
     for (const choice of published.choices) this.#noteEnd(choice);
     eventLog.watch = this.#watchOf(claim, job, published);
-    generator.start(job, published.choices, (events) => this.#take(events, claim, eventLog));
+    const isHeld = claim.numClaims > this.#maxEntered;
+    const beginning = { choices: published.choices, isHeld };
+    generator.start(job, beginning, (events) => this.#take(events, claim, eventLog));
     this.#isStarted = true;
     this.#hasRun = true;
     const reason = claim.cancel ?? this.#cancelReason;
     if (reason !== null) this.cancel(reason);
-    const clearDeadline = this.#watchDeadline(job);
+    const callOff = atDeadline(job.deadlineMs, () => this.cancel('deadline'));
     try {
       const logEnd = await eventLog.ended;
       const isOurs = logEnd === 'finished' || logEnd === 'dropped';
@@ -204,7 +209,7 @@ export class RequestRun {
       return logEnd;
     } finally {
       this.#isStarted = false;
-      clearDeadline();
+      callOff();
     }
   }
 
@@ -220,8 +225,7 @@ export class RequestRun {
   #watchOf({ epoch, nextSeq }: Claim, job: Job, published: Published): LogWatch {
     const { scripts, logLimits, orphanMs } = this.#context;
     const options = { id: this.#id, epoch, job, ...logLimits, now: Date.now };
-    const isEndless = job.contextPolicy.type === 'sinks';
-    const trimmer = isEndless ? new LogTrimmer(scripts, options, published) : null;
+    const trimmer = isUnbounded(job) ? new LogTrimmer(scripts, options, published) : null;
     this.#trimmer = trimmer;
     return {
       beforeWrite: (events, payloads) => trimmer?.addEvents(events, payloads),
@@ -261,6 +265,9 @@ export class RequestRun {
           this.#numTokens += event.tokenIds.length;
           eventLog.append([event]);
           break;
+        case 'due':
+          this.#tryLast(claim, eventLog).catch((error: unknown) => eventLog.fail(error));
+          break;
         case 'error':
           eventLog.finish(event, { status: 'failed' });
           break;
@@ -273,13 +280,6 @@ export class RequestRun {
         }
       }
     }
-  }
-
-  #watchDeadline({ deadlineMs }: Job): () => void {
-    if (deadlineMs === null) return () => undefined;
-    const restMs = Math.min(Math.max(deadlineMs - Date.now(), 0), MAX_TIMER_MS);
-    const timer = setTimeout(() => this.cancel('deadline'), restMs);
-    return () => clearTimeout(timer);
   }
 
   /** Every worker that took it died or gave nothing: it is answered, and kept for us to look at. */

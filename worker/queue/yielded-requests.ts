@@ -1,3 +1,4 @@
+import { atDeadline } from '../../shared/deadline.ts';
 import type { RequestId } from '../../shared/ids.ts';
 import type { CancelReason } from '../../shared/protocol/request-scripts.ts';
 
@@ -12,10 +13,8 @@ export interface YieldedRequest {
 
 interface Watched {
   readonly request: YieldedRequest;
-  readonly timer: NodeJS.Timeout | undefined;
+  readonly callOff: () => void;
 }
-
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * Requests that gave their place away and wait in the queue again. While no worker has them, the
@@ -32,10 +31,8 @@ export class YieldedRequests implements Disposable {
   add(request: YieldedRequest): void {
     const { id, deadlineMs } = request;
     this.remove(id);
-    const restMs = Math.min(Math.max((deadlineMs ?? 0) - Date.now(), 0), MAX_TIMER_MS);
-    const timer =
-      deadlineMs === null ? undefined : setTimeout(() => this.end(id, 'deadline'), restMs);
-    this.#watchedById.set(id, { request, timer });
+    const callOff = atDeadline(deadlineMs, () => this.end(id, 'deadline'));
+    this.#watchedById.set(id, { request, callOff });
   }
 
   /** Ends a request if it still waits, as far as is known here. */
@@ -46,7 +43,7 @@ export class YieldedRequests implements Disposable {
   }
 
   remove(id: RequestId): void {
-    clearTimeout(this.#watchedById.get(id)?.timer);
+    this.#watchedById.get(id)?.callOff();
     this.#watchedById.delete(id);
   }
 

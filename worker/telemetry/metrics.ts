@@ -60,10 +60,10 @@ export class Metrics {
   /** The same generator, its outputs timed and counted. */
   measuring(generator: Generator, nowMs: () => number): Generator {
     return {
-      start: (job, published, listener) => {
+      start: (job, beginning, listener) => {
         let lastMs = nowMs();
         let isFirst = true;
-        generator.start(job, published, (events) => {
+        generator.start(job, beginning, (events) => {
           if (hasTokens(events)) {
             const seconds = (nowMs() - lastMs) / 1000;
             (isFirst ? this.#firstTokens : this.#gaps).observe(seconds);
@@ -74,6 +74,7 @@ export class Metrics {
           listener(events);
         });
       },
+      proceed: (id: RequestId) => generator.proceed(id),
       cancel: (id: RequestId, reason) => generator.cancel(id, reason),
       release: (id: RequestId) => generator.release(id),
     };

@@ -1,7 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import { invariant } from '../../shared/assert.ts';
 import type { RequestId } from '../../shared/ids.ts';
-import { type GenerationEvent, isLast } from '../../shared/protocol/generation.ts';
+import { type Beginning, type GenerationEvent, isLast } from '../../shared/protocol/generation.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import type { EngineUsage } from '../engine/engine.ts';
 import type { Command, Report, ThreadOptions } from './messages.ts';
@@ -47,14 +47,14 @@ export class EngineClient implements AsyncDisposable {
   }
 
   /** See `Generator` of worker/queue. */
-  start(
-    job: Job,
-    published: Extract<Command, { type: 'start' }>['published'],
-    listener: Listener,
-  ): void {
+  start(job: Job, beginning: Beginning, listener: Listener): void {
     invariant(!this.#listenerById.has(job.id), `${job.id} is running already`);
     this.#listenerById.set(job.id, listener);
-    this.#send({ type: 'start', job, published });
+    this.#send({ type: 'start', job, beginning });
+  }
+
+  proceed(id: RequestId): void {
+    if (this.#listenerById.has(id)) this.#send({ type: 'proceed', id });
   }
 
   cancel(id: RequestId, reason: 'cancelled' | 'deadline'): void {

@@ -60,7 +60,10 @@ class Inbox {
 function obey(engine: Engine, outbox: Outbox, command: Command): boolean {
   switch (command.type) {
     case 'start':
-      engine.start(command.job, command.published);
+      engine.start(command.job, command.beginning);
+      return true;
+    case 'proceed':
+      engine.proceed(command.id);
       return true;
     case 'cancel':
       engine.cancel(command.id, command.reason);
@@ -81,7 +84,10 @@ function obey(engine: Engine, outbox: Outbox, command: Command): boolean {
 async function serve(engine: Engine, inbox: Inbox): Promise<void> {
   const outbox = new Outbox((updates) => report({ type: 'updates', updates }));
   for (;;) {
-    if (engine.isIdle) await inbox.wait();
+    if (engine.isIdle) {
+      outbox.flush(performance.now());
+      await inbox.wait();
+    }
     for (const command of inbox.takeAll()) if (!obey(engine, outbox, command)) return;
     if (engine.isIdle) continue;
     await engine.step();

@@ -1,6 +1,6 @@
 import type { RequestId } from '../../shared/ids.ts';
 import type { FinishReason } from '../../shared/protocol/event.ts';
-import type { PublishedChoice } from '../../shared/protocol/generation.ts';
+import type { Beginning } from '../../shared/protocol/generation.ts';
 import type { Job } from '../../shared/protocol/job.ts';
 import type { EngineUsage, Update } from '../engine/engine.ts';
 import type { SchedulerLimits } from '../engine/scheduler.ts';
@@ -34,11 +34,8 @@ export interface ThreadOptions {
 
 /** Main thread to engine thread. */
 export type Command =
-  | {
-      readonly type: 'start';
-      readonly job: Job;
-      readonly published: readonly PublishedChoice[];
-    }
+  | { readonly type: 'start'; readonly job: Job; readonly beginning: Beginning }
+  | { readonly type: 'proceed'; readonly id: RequestId }
   | { readonly type: 'cancel'; readonly id: RequestId; readonly reason: FinishReason }
   | { readonly type: 'release'; readonly id: RequestId }
   | { readonly type: 'measure' }

@@ -10,6 +10,10 @@ const MAX_INTERVAL_MS = 50;
 /** Each message costs the same, so more streams share it less often. */
 const INTERVAL_MS_PER_STREAM = 1;
 
+function isUrgent(event: GenerationEvent): boolean {
+  return event.type === 'due' || isLast(event);
+}
+
 /**
  * Updates on their way to the main thread. A request's first and last news leave at once; those
  * between wait for each other, since a message for every token of every stream would cost more than
@@ -32,7 +36,7 @@ export class Outbox {
       const waiting = this.#waitingById.get(id) ?? [];
       mergeEvents(waiting, events);
       this.#waitingById.set(id, waiting);
-      if (!this.#begun.has(id) || events.some(isLast)) urgent.push(id);
+      if (!this.#begun.has(id) || events.some(isUrgent)) urgent.push(id);
       this.#begun.add(id);
     }
     const numStreams = this.#begun.size;

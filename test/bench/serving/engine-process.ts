@@ -24,7 +24,7 @@ const send: Send = (planned, onEvent) => {
     ignoreEos: true,
     speculation: 'off',
   });
-  engine.start(job, [NOTHING_PUBLISHED], (events) => {
+  engine.start(job, { choices: [NOTHING_PUBLISHED] }, (events) => {
     for (const event of events) {
       if (event.type === 'tokens') onEvent();
       if (event.type === 'end') resolve(event.usage.completionTokens);

@@ -213,7 +213,7 @@ async function runPass(
   let [numDrafts, numDraftTokens] = [0, 0];
   const numAcceptedPerPosition: number[] = [];
   const startMs = performance.now();
-  for (const job of jobs) engine.start(job, [NOTHING_PUBLISHED]);
+  for (const job of jobs) engine.start(job, { choices: [NOTHING_PUBLISHED] });
   let decodeMs = 0;
   while (!engine.isIdle) {
     const stepStartMs = performance.now();

@@ -65,7 +65,7 @@ describe('Engine with a model that gives NaN', () => {
     const events = driver.eventsOf(bad);
     expect(events.at(-1)).toMatchObject(failure);
     expect(events.filter(({ type }) => type === 'error')).toHaveLength(1);
-    expect(driver.engine.numRunning).toBe(0);
+    expect(driver.engine.usage.numRunning).toBe(0);
     await expectUndisturbed(driver, neighbors);
   });
 

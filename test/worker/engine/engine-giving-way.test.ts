@@ -92,7 +92,7 @@ describe('a batch job that loses its rows to others', () => {
       await underPressure(job, driver, rng);
 
       expect(choicesOf(driver, job)).toEqual(expected);
-      numLost += driver.engine.numPreemptions;
+      numLost += driver.engine.usage.numPreemptions;
     }
     expect(numLost).toBeGreaterThan(30);
   });
@@ -114,7 +114,7 @@ describe('a batch job that loses its rows to others', () => {
     await underPressure(job, driver, seededRng(3));
 
     expect(choicesOf(driver, job)).toEqual(expected);
-    expect(driver.engine.numPreemptions).toBeGreaterThan(0);
+    expect(driver.engine.usage.numPreemptions).toBeGreaterThan(0);
     const last = driver.eventsOf(job).at(-1);
     const usage = last?.type === 'end' ? last.usage : null;
     expect(usage?.acceptedPredictionTokens).toBeGreaterThan(0);
@@ -134,7 +134,7 @@ describe('a batch job that loses its rows to others', () => {
     const numCalls = driver.model.calls.length;
     await driver.step();
 
-    expect(driver.engine.numPreemptions).toBe(1);
+    expect(driver.engine.usage.numPreemptions).toBe(1);
     expect(driver.model.calls.length).toBe(numCalls + 1);
     expect(driver.model.calls.at(-1)?.numNewTokens).toBe(numRead);
     await driver.finish();
@@ -167,14 +167,14 @@ describe('a batch job that loses its rows to others', () => {
     for (let i = 0; i < 6; i += 1) await driver.step();
     driver.start(engineJob({ maxTokens: 20, ignoreEos: true }));
     await driver.step();
-    expect(driver.engine.numWaiting).toBe(1);
+    expect(driver.engine.usage.numWaiting).toBe(1);
     driver.engine.cancel(job.id, 'cancelled');
     await driver.step();
 
     const [choice] = choicesOf(driver, job);
     expect(choice).toMatchObject({ finishReason: 'cancelled' });
     expect(choice?.tokenIds).toEqual(expected[0]?.tokenIds.slice(0, 6));
-    expect(driver.engine.numWaiting).toBe(0);
+    expect(driver.engine.usage.numWaiting).toBe(0);
   });
 });
 

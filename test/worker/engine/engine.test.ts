@@ -234,7 +234,7 @@ describe('Engine', () => {
     expect(expected[0]!.text.startsWith(choice!.text)).toBe(true);
     expect(driver.eventsOf(job).at(-1)?.type).toBe('end');
     expect(driver.engine.isIdle).toBe(true);
-    expect(driver.engine.numRunning).toBe(0);
+    expect(driver.engine.usage.numRunning).toBe(0);
   });
 
   it('says nothing more of a request that was released', async () => {
@@ -248,7 +248,7 @@ describe('Engine', () => {
 
     expect(driver.eventsOf(job)).toHaveLength(known);
     expect(driver.engine.isIdle).toBe(true);
-    expect(driver.engine.numRunning).toBe(0);
+    expect(driver.engine.usage.numRunning).toBe(0);
   });
 
   it('ignores commands for requests that it does not know', () => {

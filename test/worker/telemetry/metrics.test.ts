@@ -11,7 +11,7 @@ describe('Metrics', () => {
     const generator = new ScriptedGenerator('by-hand');
     let nowMs = 0;
     const measured = metrics.measuring(generator, () => nowMs);
-    measured.start(jobOf({ maxTokens: 3 }), [], () => undefined);
+    measured.start(jobOf({ maxTokens: 3 }), { choices: [] }, () => undefined);
     for (const ms of [200, 2, 2]) {
       nowMs += ms;
       generator.step();

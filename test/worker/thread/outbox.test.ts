@@ -54,6 +54,12 @@ describe('Outbox', () => {
     expect(taken()).toEqual(['0 e|error']);
   });
 
+  it('tells at once that a request is due, though it has said something before', () => {
+    outbox.add([says(first, 'a')], 100);
+    outbox.add([{ id: first, events: [{ type: 'due' }] }], 101);
+    expect(taken()).toEqual(['0 a', '0 due']);
+  });
+
   it('does not tell of the others because one begins or ends', () => {
     outbox.add([says(first, 'a')], 100);
     outbox.add([says(first, 'b'), says(second, 'x')], 101);
