@@ -6,6 +6,7 @@ const COSTS_TESTS = [
   'test/worker/speculative/plan-search.test.ts',
 ];
 const BLAME_TESTS = ['test/integration/last-tries.test.ts'];
+const OVERDUE_TESTS = ['test/worker/engine/overdue-stream.test.ts'];
 const HOLD_TESTS = ['test/worker/engine/engine-holds.test.ts'];
 
 const controller = patchesOf('worker/speculative/controller.ts');
@@ -15,6 +16,7 @@ const poison = patchesOf('worker/queue/poison.ts');
 const scripts = patchesOf('shared/protocol/claim-scripts.ts');
 const scheduler = patchesOf('worker/engine/scheduler.ts');
 const engine = patchesOf('worker/engine/engine.ts');
+const overdue = patchesOf('worker/engine/overdue-stream.ts');
 
 /** Of what speculation costs, and of who is to blame for the death of a worker. */
 export const ACCOUNTS: readonly Mutant[] = [
@@ -140,6 +142,26 @@ export const ACCOUNTS: readonly Mutant[] = [
     name: 'a suspect is read before it is its turn',
     patches: [run('const endTry = await lastTries.begin(signal);', 'const endTry = () => {};')],
     tests: BLAME_TESTS,
+  },
+  {
+    name: 'a stream that is overdue stays behind interactive ones',
+    patches: [overdue('sequence.isOverdue = isOverdue;', '')],
+    tests: OVERDUE_TESTS,
+  },
+  {
+    name: 'a stream that was overdue stays before interactive ones',
+    patches: [overdue('this.#change(this.#sequence, false);', '')],
+    tests: OVERDUE_TESTS,
+  },
+  {
+    name: 'all streams that are overdue are served at once',
+    patches: [overdue('if (this.#sequence !== null) return;', '')],
+    tests: OVERDUE_TESTS,
+  },
+  {
+    name: 'the turn of a stream that is gone goes to nobody',
+    patches: [overdue('if (this.#sequence === sequence) this.#sequence = null;', '')],
+    tests: OVERDUE_TESTS,
   },
   {
     name: 'a held request is read',

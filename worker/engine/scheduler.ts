@@ -1,6 +1,7 @@
 import type { RequestId } from '../../shared/ids.ts';
 import type { KvCache } from '../cache/kv-cache.ts';
 import type { CacheRow } from '../cache/row.ts';
+import { OverdueStream } from './overdue-stream.ts';
 import type { Sequence } from './sequence.ts';
 import type { Chunk } from './step.ts';
 import { WaitingLine } from './waiting-line.ts';
@@ -58,9 +59,9 @@ const TOKENS_BESIDE = 8;
  * step in which an interactive one lacks it, all of them sit out most steps in which an interactive
  * prompt is read, and one at most takes part in the others as long as interactive ones come and go.
  * A sequence without bound belongs to that class, and gives its row to others of it by turns; while
- * it has one it takes part as interactive ones do, unless it is the line of a batch. What lost its
- * row keeps its tokens and, as long as there is memory for it, what it had there; else it reads its
- * tokens again like a prompt.
+ * it has one it takes part as interactive ones do, unless it is the line of a batch, and one that
+ * is overdue is served as they are. What lost its row keeps its tokens and, as long as there is
+ * memory for it, what it had there; else it reads its tokens again like a prompt.
  *
  * Where running sequences outgrow the memory of the cache, the newest loses its row, those of class
  * `batch` first, and whoever waits has one once there is memory for all of its tokens.
@@ -70,6 +71,7 @@ export class Scheduler {
   readonly #cache: KvCache;
   readonly #listener: RowListener;
   readonly #line = new WaitingLine();
+  readonly #overdue = new OverdueStream(this.#line);
   readonly #running: Sequence[] = []; // oldest first
   #numStepsSatOut = 0;
   #lastInteractiveMs = -Infinity;
@@ -131,6 +133,7 @@ export class Scheduler {
    * one clock
    */
   admit(nowMs: number): void {
+    this.#overdue.update(nowMs);
     const givers = this.#giveMemory();
     for (let next = this.#line.next; next !== undefined; next = this.#line.next) {
       if (this.#hasRoomFor(next)) {
@@ -179,6 +182,7 @@ export class Scheduler {
   /** Lets a sequence go, wherever it is; its row is free for the next. */
   remove(sequence: Sequence): void {
     this.#line.remove(sequence);
+    this.#overdue.remove(sequence);
     const row = this.#leave(sequence);
     if (row !== null) this.#cache.release(row);
     if (sequence.parkedRow !== null) this.#cache.discard(sequence.parkedRow);
@@ -267,8 +271,8 @@ export class Scheduler {
   }
 }
 
-function isInteractive({ options }: Sequence): boolean {
-  return options.class === 'interactive';
+function isInteractive(sequence: Sequence): boolean {
+  return sequence.isInteractive;
 }
 
 /** Of class `batch` for its own sake, and not for want of a bound. */

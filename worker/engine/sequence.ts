@@ -70,6 +70,10 @@ export class Sequence {
   finishReason: FinishReason | null = null;
   /** Whether it is not to be read, though it may have a row. */
   isHeld = false;
+  /** Since when it has waited for a row, by the scheduler's clock; `null` where nobody looks. */
+  waitingSinceMs: number | null = null;
+  /** Whether it has waited for so long that it is served as interactive ones are. */
+  isOverdue = false;
   /** Prompt tokens whose keys and values were copied from others. */
   numCachedTokens = 0;
   /** Leading tokens that were in a row of its own before it lost that. */
@@ -108,6 +112,11 @@ export class Sequence {
 
   get numOutputTokens(): number {
     return this.numTokens - this.numPromptTokens;
+  }
+
+  /** Whether rows and steps are its before those of class `batch`. */
+  get isInteractive(): boolean {
+    return this.options.class === 'interactive' || this.isOverdue;
   }
 
   /** How the token at a position is drawn: while it is too early for the end, none is. */
@@ -186,6 +195,7 @@ export class Sequence {
   takeRow(row: CacheRow): void {
     this.row = row;
     this.parkedRow = null;
+    this.waitingSinceMs = null;
     this.numTurnTokensRead = this.tokenIds.length - row.numTokens;
   }
 

@@ -67,14 +67,16 @@ export class WaitingLine {
     return this.#isTurnOfRested ? this.#rested : this.#batch;
   }
 
-  remove(sequence: Sequence): void {
+  /** @returns whether it waited here */
+  remove(sequence: Sequence): boolean {
     for (const line of [this.#interactive, this.#batch, this.#rested]) {
       const index = line.indexOf(sequence);
-      if (index !== -1) line.splice(index, 1);
+      if (index !== -1) return line.splice(index, 1).length > 0;
     }
+    return false;
   }
 
-  #lineOf({ options }: Sequence): Sequence[] {
-    return options.class === 'interactive' ? this.#interactive : this.#batch;
+  #lineOf({ isInteractive }: Sequence): Sequence[] {
+    return isInteractive ? this.#interactive : this.#batch;
   }
 }
