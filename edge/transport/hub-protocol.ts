@@ -44,7 +44,7 @@ export const hubCallSchema = z.discriminatedUnion('type', [
     id: requestIdSchema,
     streams: z.array(streamIdSchema),
   }),
-  z.object({ type: z.literal('cancelUnread'), id: requestIdSchema, numLeft: z.int() }),
+  z.object({ type: z.literal('readersOf'), id: requestIdSchema }),
   z.object({ type: z.literal('ping') }),
   z.object({ type: z.literal('store'), call: storeCallSchema }),
   z.object({ type: z.literal('jobs'), call: jobCallSchema }),
@@ -52,6 +52,8 @@ export const hubCallSchema = z.discriminatedUnion('type', [
 ]);
 
 export type HubCall = z.infer<typeof hubCallSchema>;
+export const readersSchema = z.object({ numLeft: z.int(), numListening: z.int() });
+
 /** Answered with events as they come: one frame a line. */
 export type HubStreamCall = Extract<HubCall, { type: 'submit' | 'open' }>;
 /** Answered with one JSON value. */

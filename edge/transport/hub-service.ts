@@ -106,8 +106,8 @@ function answer(transport: Transport, call: HubPlainCall): Promise<unknown> {
       return transport.cancel(call.id);
     case 'noteLeft':
       return transport.noteLeft(call.id);
-    case 'cancelUnread':
-      return transport.cancelUnread(call.id, call.numLeft);
+    case 'readersOf':
+      return transport.readersOf(call.id);
     case 'ping':
       return transport.ping();
     case 'store':

@@ -14,6 +14,7 @@ import {
   type HubStreamCall,
   KNOWN_HEADER,
   linesOf,
+  readersSchema,
   servedModelsSchema,
 } from './hub-protocol.ts';
 import type { JobStore } from './jobs.ts';
@@ -25,6 +26,7 @@ import { requestStateSchema } from './state-protocol.ts';
 import { type AskStore, createHubBatches, createHubFiles } from './stores-protocol.ts';
 import {
   type KeyedCall,
+  type Readers,
   type RequestState,
   type Reservation,
   type ServedModel,
@@ -127,8 +129,8 @@ export class HubTransport implements Transport {
     return this.#ask(this.#hubOf(id), { type: 'noteLeft', id, streams }, z.int());
   }
 
-  async cancelUnread(id: RequestId, numLeft: number): Promise<void> {
-    await this.#call(this.#hubOf(id), { type: 'cancelUnread', id, numLeft });
+  readersOf(id: RequestId): Promise<Readers> {
+    return this.#ask(this.#hubOf(id), { type: 'readersOf', id }, readersSchema);
   }
 
   async ping(): Promise<void> {

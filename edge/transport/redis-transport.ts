@@ -26,6 +26,7 @@ import { RequestQueues } from './request-queues.ts';
 import { Subscriptions } from './subscriptions.ts';
 import {
   type KeyedCall,
+  type Readers,
   type RequestState,
   type Reservation,
   type ServedModel,
@@ -173,11 +174,11 @@ export class RedisTransport implements Transport, AsyncDisposable {
     return this.#reach.call(() => this.#scripts.leave(id));
   }
 
-  async cancelUnread(id: RequestId, numLeft: number): Promise<void> {
+  async readersOf(id: RequestId): Promise<Readers> {
     const { events, state } = this.#keys.request(id);
-    const numLeftNow = await this.#reach.call(() => this.#client.hget(state, 'left'));
-    if (Number(numLeftNow) !== numLeft) return; // whoever left later sees to it
-    if ((await this.#reach.call(() => this.#numListening(events))) === 0) await this.cancel(id);
+    const numLeft = Number(await this.#reach.call(() => this.#client.hget(state, 'left')));
+    const numListening = await this.#reach.call(() => this.#numListening(events));
+    return { numLeft, numListening };
   }
 
   /** Connections that are subscribed to a channel, on any node. */

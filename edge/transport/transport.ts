@@ -63,6 +63,14 @@ export function submittedEvents(job: Job, events: AsyncIterable<LoggedEvent>): S
 }
 
 /** All that edge wants of the rest of the system. */
+/** Over all replicas; none of either for an unknown request. */
+export interface Readers {
+  /** That have been noted as gone. */
+  readonly numLeft: number;
+  /** Connections, to whichever replica, that are told of the request's events. */
+  readonly numListening: number;
+}
+
 export interface Transport {
   readonly files: FileStore;
   readonly batches: BatchStore;
@@ -122,11 +130,7 @@ export interface Transport {
    */
   noteLeft(id: RequestId): Promise<number>;
 
-  /**
-   * Cancels the request unless somebody, wherever connected, reads it, or has left since `numLeft`
-   * was told.
-   */
-  cancelUnread(id: RequestId, numLeft: number): Promise<void>;
+  readersOf(id: RequestId): Promise<Readers>;
 
   /** @throws {PlatformError} `unavailable` when Redis does not answer */
   ping(): Promise<void>;

@@ -1,5 +1,6 @@
 import { type Mutant, patchesOf } from './mutant.ts';
 
+const ABANDON_TESTS = ['test/edge/abandon.test.ts'];
 const RESUME_TESTS = ['test/worker/engine/engine-sinks.test.ts'];
 const READING_TESTS = ['test/integration/published.test.ts'];
 const TRIMMING_TESTS = ['test/integration/log-trimming.test.ts'];
@@ -7,6 +8,7 @@ const RUN_TESTS = ['test/integration/request-run.test.ts'];
 const CLAIM_TESTS = ['test/integration/scripts-claim.test.ts'];
 const LOG_TESTS = ['test/integration/scripts-log.test.ts'];
 
+const abandon = patchesOf('edge/abandon.ts');
 const endless = patchesOf('shared/protocol/endless.ts');
 const published = patchesOf('worker/queue/published.ts');
 const trimmer = patchesOf('worker/queue/log-trimmer.ts');
@@ -14,8 +16,18 @@ const run = patchesOf('worker/queue/request-run.ts');
 const scripts = patchesOf('shared/protocol/scripts.ts');
 const claims = patchesOf('shared/protocol/claim-scripts.ts');
 
-/** Of how a request goes on at another worker. */
+/** Of how a request goes on at another worker or edge. */
 export const RESUMES: readonly Mutant[] = [
+  {
+    name: 'a client that came back while Redis was away is forgotten',
+    patches: [abandon('isRead || nowMs - lastLookMs > lookMs + MAX_BLIND_MS', 'isRead')],
+    tests: ABANDON_TESTS,
+  },
+  {
+    name: 'a client that was there during the grace is forgotten',
+    patches: [abandon('if (isRead || nowMs', 'if (nowMs')],
+    tests: ABANDON_TESTS,
+  },
   {
     name: 'text that a stop string holds back is not read again',
     patches: [endless('end.textLength >= minText ||', 'true ||')],

@@ -2,6 +2,7 @@ import { type QueueLoad, refusalOf } from '../../edge/transport/admission.ts';
 import type { QueuePlace } from '../../edge/transport/jobs.ts';
 import {
   type KeyedCall,
+  type Readers,
   type RequestState,
   type Reservation,
   type ServedModel,
@@ -139,9 +140,10 @@ export class FakeTransport implements Transport {
     return entry.numLeft;
   }
 
-  async cancelUnread(id: RequestId, numLeft: number): Promise<void> {
+  async readersOf(id: RequestId): Promise<Readers> {
+    await this.ping();
     const entry = this.#entryById.get(id);
-    if (entry?.numReaders === 0 && entry.numLeft === numLeft) await this.cancel(id);
+    return { numLeft: entry?.numLeft ?? 0, numListening: entry?.numReaders ?? 0 };
   }
 
   async request(id: RequestId): Promise<RequestState | null> {

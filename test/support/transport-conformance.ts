@@ -241,33 +241,20 @@ export function describeTransport(name: string, open: () => Promise<TransportHar
       expect(await harness.transport.reserve({ ...file, id: 'file-1' })).toBe('file-0');
     });
 
-    it('leaves the cancel to whoever left last', async () => {
+    it('counts those who have left a request, and those who listen', async () => {
       const job = jobOf();
+      const { transport } = harness;
+      expect(await transport.readersOf(job.id)).toEqual({ numLeft: 0, numListening: 0 });
       const gone = new AbortController();
-      await harness.transport.submit(job, gone.signal);
+      await transport.submit(job, gone.signal);
+      expect(await transport.readersOf(job.id)).toEqual({ numLeft: 0, numListening: 1 });
       gone.abort();
-      const first = await harness.transport.noteLeft(job.id);
-      const second = await harness.transport.noteLeft(job.id);
-
-      await harness.transport.cancelUnread(job.id, first);
-      expect(await harness.transport.request(job.id)).toMatchObject({ status: 'queued' });
-      await harness.transport.cancelUnread(job.id, second);
-      expect(await harness.transport.request(job.id)).toMatchObject({ status: 'cancelled' });
-    });
-
-    it('cancels what nobody reads, and leaves alone what somebody does', async () => {
-      const [read, unread] = [jobOf(), jobOf()];
-      const gone = new AbortController();
-      await harness.transport.submit(read, never);
-      await harness.transport.submit(unread, gone.signal);
-      gone.abort();
-
-      for (const { id } of [read, unread]) {
-        await harness.transport.cancelUnread(id, await harness.transport.noteLeft(id));
+      for (const numLeft of [1, 2]) {
+        expect(await transport.noteLeft(job.id)).toBe(numLeft);
+        expect(await transport.readersOf(job.id)).toEqual({ numLeft, numListening: 0 });
       }
-
-      expect(await harness.transport.request(read.id)).toMatchObject({ status: 'queued' });
-      expect(await harness.transport.request(unread.id)).toMatchObject({ status: 'cancelled' });
+      await transport.open(job.id, null, never);
+      expect(await transport.readersOf(job.id)).toEqual({ numLeft: 2, numListening: 1 });
     });
   });
 }
