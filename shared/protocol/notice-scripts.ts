@@ -36,7 +36,7 @@ return 1`,
 
 /**
  * Says how far a request's outbox has been handed over. Another process may be further. From the
- * hand-over of its end on, the request is kept as long as any other.
+ * hand-over of its end on, the request is kept as long as others are.
  *
  * KEYS state, log, claims, outbox. ARGV entries handed over.
  */

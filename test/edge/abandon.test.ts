@@ -35,6 +35,14 @@ async function comeBack(): Promise<() => void> {
 
 const pass = (ms: number) => vi.advanceTimersByTimeAsync(ms);
 
+/** Redis goes shortly before the end of the grace, and is back. */
+async function loseRedis(): Promise<void> {
+  await pass(GRACE_MS - 1500);
+  transport.isDown = true;
+  await pass(8000);
+  transport.isDown = false;
+}
+
 describe('a request whose client left', () => {
   it('is given up after the grace, and not before', async () => {
     await leave();
@@ -76,10 +84,7 @@ describe('a request whose client left', () => {
 
   it('is kept when it came back while Redis was away, and its edge finds Redis later', async () => {
     await leave();
-    await pass(GRACE_MS - 1500);
-    transport.isDown = true;
-    await pass(8000);
-    transport.isDown = false;
+    await loseRedis();
     await pass(2000);
     await comeBack();
     await pass(2 * GRACE_MS);
@@ -88,10 +93,7 @@ describe('a request whose client left', () => {
 
   it('is given up a grace after Redis is back, when nobody comes', async () => {
     await leave();
-    await pass(GRACE_MS - 1500);
-    transport.isDown = true;
-    await pass(8000);
-    transport.isDown = false;
+    await loseRedis();
     await pass(GRACE_MS - 1);
     expect(outcome).toBe(null);
     await pass(LOOK_MS);

@@ -195,7 +195,7 @@ function isCached(prefix: Prefix): prefix is CachedPrefix {
 /**
  * What is held behind `place` and has most tokens in common with `tokenIds`, as far as these count.
  *
- * @returns `null` where nothing has any
+ * @returns `null` where nothing has one
  */
 function closestChild(
   place: Prefix,
